@@ -1,0 +1,1 @@
+//! Loops that turn objects into objects: endpoints, replicas, scheduling, namespaces, garbage.

@@ -1,0 +1,1 @@
+//! Pod addresses and the paths between Pods: IPAM, veth, routes, masquerade.

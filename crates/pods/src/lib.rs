@@ -1,0 +1,1 @@
+//! Pods as isolated processes: images, containers, probes, logs, exec.

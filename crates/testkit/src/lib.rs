@@ -1,0 +1,1 @@
+//! Dev-only: namespaces without a way out, probes, waiting on conditions.
