@@ -1,0 +1,170 @@
+//! What may change or refuse a write before it is stored: one file for each plugin, and the chain that runs them.
+//!
+//! A plugin that reserves something (an address, a port, a share of a quota) returns an [`Undo`]: if the write does
+//! not reach the store, for whatever reason, the guard is dropped and gives the reservation back.
+
+use serde_json::Value;
+
+use seaway_objects::kind::Names;
+
+use crate::status::ApiError;
+
+/// What is being done to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new.
+    Create,
+    /// It replaces `Request::old`.
+    Update,
+    /// It goes away.
+    Delete,
+}
+
+/// Who asks, from the client certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Common name, `kubernetes-admin` for example.
+    pub name: String,
+    /// Organisations, `system:masters` for example.
+    pub groups: Vec<String>,
+}
+
+/// A write on its way to the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is being done.
+    pub operation: Operation,
+    /// To an object of which kind.
+    pub kind: &'static Names,
+    /// In which namespace; empty for kinds without.
+    pub namespace: &'a str,
+    /// Its name (already generated when the client gave `generateName`).
+    pub name: &'a str,
+    /// Through which subresource (`status`, `scale`, `binding`…); empty for the object itself.
+    pub subresource: &'a str,
+    /// The object as it is stored now; `None` on creation.
+    pub old: Option<&'a Value>,
+    /// Whether nothing is stored in the end: reserve nothing that others can see.
+    pub dry_run: bool,
+    /// Who asks.
+    pub user: &'a User,
+}
+
+/// When a plugin is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the object is validated: to fill in what the client left open, or to refuse.
+    Admit,
+    /// After it was found valid: to reserve what it needs.
+    Reserve,
+}
+
+/// Gives back a reservation when it is dropped without [`Undo::commit`].
+#[must_use = "dropping it gives the reservation back"]
+#[derive(Default)]
+pub struct Undo(Option<Box<dyn FnOnce() + Send>>);
+
+impl Undo {
+    /// Nothing was reserved.
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// `give_back` runs if the write does not reach the store.
+    pub fn new(give_back: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(give_back)))
+    }
+
+    /// The write is stored: keep the reservation.
+    pub fn commit(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.0.take() {
+            give_back();
+        }
+    }
+}
+
+impl std::fmt::Debug for Undo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Undo").field(&self.0.is_some()).finish()
+    }
+}
+
+/// One admission plugin.
+pub trait Plugin: Send + Sync {
+    /// When it wants to be asked.
+    fn stage(&self) -> Stage;
+
+    /// May change the object and may refuse the write. On deletion the object is the one that goes.
+    ///
+    /// # Errors
+    /// The refusal, sent to the client as it is.
+    fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Undo, ApiError>;
+
+    /// The store changed from `old` to `new` (both with `apiVersion` and `kind`). Called after every write that was
+    /// stored, and at start for every stored object with `old` being `None`, so that a plugin can learn what is taken.
+    fn committed(&self, old: Option<&Value>, new: Option<&Value>);
+}
+
+/// The plugins in the order in which they are asked.
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    /// A chain of these plugins.
+    pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
+        Self { plugins }
+    }
+
+    /// Asks every plugin of the stage; the first refusal gives back what earlier plugins reserved.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn admit(
+        &self,
+        stage: Stage,
+        request: &Request<'_>,
+        object: &mut Value,
+    ) -> Result<Vec<Undo>, ApiError> {
+        self.plugins
+            .iter()
+            .filter(|p| p.stage() == stage)
+            .map(|p| p.admit(request, object))
+            .collect()
+    }
+
+    /// Tells every plugin of a write that was stored.
+    pub fn committed(&self, old: Option<&Value>, new: Option<&Value>) {
+        for plugin in &self.plugins {
+            plugin.committed(old, new);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_reservation_is_given_back_unless_the_write_was_stored() {
+        let given_back = Arc::new(AtomicU32::new(0));
+        let reserve = || {
+            let given_back = Arc::clone(&given_back);
+            Undo::new(move || {
+                given_back.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        reserve().commit();
+        assert_eq!(given_back.load(Ordering::Relaxed), 0);
+        drop(reserve());
+        assert_eq!(given_back.load(Ordering::Relaxed), 1);
+    }
+}
