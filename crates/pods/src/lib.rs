@@ -1,1 +1,4 @@
 //! Pods as isolated processes: images, containers, probes, logs, exec.
+
+pub mod images;
+pub mod runtime;
