@@ -1,0 +1,126 @@
+//! The thread that writes. It takes everything that waits, decides each write against what is stored and what the
+//! writes before it in the same group do, puts the group on disk in one transaction, and only then lets anybody know.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk::Disk;
+use crate::error::{Error, hint};
+use crate::memory::Shared;
+use crate::record::{Event, Expectation, Record, Write};
+
+/// Writes in one transaction.
+const GROUP: usize = 1024;
+/// Bytes of values after which no more writes join a transaction.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// A write that waits.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) key: Arc<str>,
+    pub(crate) expect: Expectation,
+    pub(crate) write: Write,
+    pub(crate) reply: oneshot::Sender<Result<Arc<Event>, Error>>,
+}
+
+/// Writes until the store is dropped and nothing waits any more.
+pub(crate) fn run(mut disk: Disk, shared: &Shared, mut queue: mpsc::Receiver<Job>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut bytes = size(&first);
+        let mut group = vec![first];
+        while group.len() < GROUP && bytes < GROUP_BYTES {
+            let Ok(job) = queue.try_recv() else {
+                break;
+            };
+            bytes += size(&job);
+            group.push(job);
+        }
+        write(&mut disk, shared, group);
+    }
+}
+
+fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>) {
+    let answers = decide(shared, &group);
+    let events: Vec<Arc<Event>> = answers
+        .iter()
+        .filter_map(|a| a.as_ref().ok())
+        .cloned()
+        .collect();
+    match disk.apply(&events) {
+        Ok(()) => {
+            shared.publish(&events);
+            for (job, answer) in group.into_iter().zip(answers) {
+                // Whoever asked may have gone; the write stands.
+                let _ = job.reply.send(answer);
+            }
+        }
+        Err(source) if group.len() == 1 => {
+            tracing::warn!(path = %disk.path().display(), %source, "a write failed");
+            let source = Arc::new(source);
+            for job in group {
+                let path = disk.path().to_owned();
+                let key = Arc::clone(&job.key);
+                let _ = job.reply.send(Err(Error::Write {
+                    key,
+                    path,
+                    hint: hint(&source),
+                    source: Arc::clone(&source),
+                }));
+            }
+        }
+        // One write that the disk refuses must not take the others with it.
+        Err(_) => group
+            .into_iter()
+            .for_each(|job| write(disk, shared, vec![job])),
+    }
+}
+
+/// What each write of a group does, in order, if all of them reach the disk.
+fn decide(shared: &Shared, group: &[Job]) -> Vec<Result<Arc<Event>, Error>> {
+    let memory = shared.read();
+    let mut revision = memory.revision();
+    let mut written: HashMap<&str, Option<Record>> = HashMap::new();
+    let mut answers = Vec::with_capacity(group.len());
+    for job in group {
+        let current = match written.get(&*job.key) {
+            Some(record) => record.clone(),
+            None => memory.record(&job.key),
+        };
+        if !meets(job.expect, &job.write, current.as_ref()) {
+            answers.push(Err(Error::Conflict {
+                key: Arc::clone(&job.key),
+                current,
+            }));
+            continue;
+        }
+        revision += 1;
+        let value = match &job.write {
+            Write::Put(value) => Some(value.clone()),
+            Write::Delete => None,
+        };
+        let event = Arc::new(Event::new(revision, Arc::clone(&job.key), current, value));
+        written.insert(&job.key, event.new.clone());
+        answers.push(Ok(event));
+    }
+    answers
+}
+
+fn meets(expect: Expectation, write: &Write, current: Option<&Record>) -> bool {
+    if matches!(write, Write::Delete) && current.is_none() {
+        return false;
+    }
+    match expect {
+        Expectation::Absent => current.is_none(),
+        Expectation::Revision(revision) => current.is_some_and(|r| r.revision == revision),
+        Expectation::Any => true,
+    }
+}
+
+fn size(job: &Job) -> usize {
+    match &job.write {
+        Write::Put(value) => value.len(),
+        Write::Delete => 0,
+    }
+}
