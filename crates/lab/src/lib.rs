@@ -1,1 +1,22 @@
-//! A whole cluster on this machine: nodes as network namespaces, and what runs in each.
+//! A whole cluster on this machine: nodes as network namespaces, and what `seaway up` starts in each.
+//!
+//! `up`, `down` and `status` are what the command line calls; `supervisor`, `control_plane` and `agent` are the
+//! processes of a lab; `fabric` is its network and `cleanup` takes away what a killed lab leaves.
+
+pub mod agent;
+pub mod cleanup;
+pub mod client;
+pub mod control_plane;
+pub mod down;
+pub mod error;
+pub mod fabric;
+pub mod lock;
+mod name_servers;
+pub mod paths;
+pub mod progress;
+pub mod readiness;
+pub mod running;
+pub mod spec;
+pub mod status;
+pub mod supervisor;
+pub mod up;

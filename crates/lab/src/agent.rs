@@ -1,0 +1,158 @@
+//! The process that every node has: service proxy, Pod network, DNS and Pods, each watching the API by itself.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+use k8s_openapi::api::core::v1::Node;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::readiness::{Report, report};
+use crate::spec::CLUSTER_DOMAIN;
+use crate::client;
+
+/// What an agent needs to know; the supervisor writes it, the process reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentConfig {
+    /// Name of the lab.
+    pub lab: String,
+    /// Name of the node.
+    pub node: String,
+    /// Its address on the fabric.
+    pub address: Ipv4Addr,
+    /// Its credentials for the API.
+    pub kubeconfig: PathBuf,
+    /// Directory of the certificates.
+    pub pki: PathBuf,
+    /// State that goes with the lab.
+    pub state: PathBuf,
+    /// State that stays.
+    pub durable: PathBuf,
+    /// The image store.
+    pub images: PathBuf,
+    /// Parent of the cgroups of this node.
+    pub cgroup: String,
+    /// Addresses of Pods, of all nodes.
+    pub pod_cidr: Ipv4Net,
+    /// Addresses of Services.
+    pub service_cidr: Ipv4Net,
+    /// Address of the cluster DNS.
+    pub dns: Ipv4Addr,
+    /// Name servers for names outside the cluster; none without `--internet`.
+    pub upstreams: Vec<SocketAddr>,
+}
+
+/// The kubelet's usual port.
+const KUBELET_PORT: u16 = 10250;
+
+/// Runs the agent until `shutdown`.
+///
+/// # Errors
+/// What made one of its parts give up; the supervisor starts the agent again.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), Error> {
+    client::install_tls();
+    let client = client::from_kubeconfig(&config.kubeconfig).await?;
+    let address = IpAddr::V4(config.address);
+    let service_cidr = IpNet::V4(config.service_cidr);
+    own_address(config.dns).await?;
+
+    let network = seaway_pod_network::PodNetwork::open(seaway_pod_network::Config {
+        node_name: config.node.clone(),
+        node_ip: address,
+        state: config.durable.clone(),
+        cluster_cidrs: vec![config.pod_cidr.into()],
+        service_cidrs: vec![service_cidr],
+    })
+    .map_err(|error| Error::step("opening the Pod network", error))?;
+    let proxy = seaway_service_proxy::Config {
+        node_name: config.node.clone(),
+        service_cidrs: vec![service_cidr],
+    };
+    let dns = seaway_dns::Config {
+        listen: vec![(config.dns, 53).into()],
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        upstreams: config.upstreams.clone(),
+        old_form: true,
+        service_cidrs: vec![service_cidr],
+    };
+    let certificate = |end: &str| config.pki.join(format!("node-{}.{end}", config.node));
+    let pods = seaway_pods::Config {
+        node_name: config.node.clone(),
+        node_ip: address,
+        lab: config.lab.clone(),
+        state_dir: config.state.clone(),
+        images_dir: config.images.clone(),
+        exe: std::env::current_exe().map_err(Error::file("find", "the seaway program"))?,
+        cgroup_parent: config.cgroup.clone(),
+        cluster_dns: config.dns.into(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        tls: seaway_pods::Tls {
+            cert: certificate("crt"),
+            key: certificate("key"),
+            client_ca: config.pki.join("ca.crt"),
+        },
+        kubelet_port: KUBELET_PORT,
+        labels: BTreeMap::new(),
+    };
+
+    let mut parts = JoinSet::new();
+    part(&mut parts, "Pod network", seaway_pod_network::run(client.clone(), network.clone(), shutdown.clone()));
+    part(&mut parts, "service proxy", seaway_service_proxy::run(client.clone(), proxy, shutdown.clone()));
+    part(&mut parts, "DNS", seaway_dns::run(client.clone(), dns, shutdown.clone()));
+    part(&mut parts, "Pods", seaway_pods::run(client.clone(), pods, network, shutdown.clone()));
+    let node = config.node.clone();
+    tokio::spawn(async move {
+        match ready(&client, &node).await {
+            Ok(()) => report(&Report::Ready),
+            Err(error) => tracing::warn!(%error, "cannot tell when the node is ready"),
+        }
+    });
+    while let Some(ended) = parts.join_next().await {
+        let result = ended.map_err(|error| Error::step("running the agent", error))?;
+        // A part ends by itself only when it cannot go on; without it the node would be half alive.
+        if result.is_err() || !shutdown.is_cancelled() {
+            return result;
+        }
+    }
+    Ok(())
+}
+
+fn part<E: std::fmt::Display>(
+    parts: &mut JoinSet<Result<(), Error>>,
+    name: &'static str,
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
+    parts.spawn(async move { work.await.map_err(|error| Error::step(name, error)) });
+}
+
+/// Gives this node the cluster DNS's address, on loopback: every node has it, so that a query never leaves the node.
+async fn own_address(address: Ipv4Addr) -> Result<(), Error> {
+    seaway_kernel::link::Links::current()
+        .map_err(|error| Error::step("taking the DNS address", error))?
+        .add_address("lo", IpNet::from(IpAddr::V4(address)))
+        .await
+        .map_err(|error| Error::step("taking the DNS address", error))
+}
+
+/// Returns when the API says that this node is ready.
+async fn ready(client: &kube::Client, node: &str) -> Result<(), Error> {
+    let nodes: kube::Api<Node> = kube::Api::all(client.clone());
+    let is_ready = |node: Option<&Node>| {
+        node.and_then(|node| node.status.as_ref())
+            .and_then(|status| status.conditions.as_ref())
+            .is_some_and(|conditions| {
+                conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            })
+    };
+    kube::runtime::wait::await_condition(nodes, node, is_ready)
+        .await
+        .map(drop)
+        .map_err(|error| Error::step("watching the node", error))
+}
