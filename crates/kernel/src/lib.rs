@@ -3,14 +3,15 @@
 //! Everything that Seaway asks of the kernel goes through here, as typed requests whose errors name the
 //! operation, its object and a hint. Nothing here knows Kubernetes.
 
+pub mod cgroup;
 pub mod error;
-
 pub mod mount;
 pub mod netns;
 pub mod pidfd;
 pub mod process;
 pub mod reaper;
 pub mod rtnl;
+pub mod sysctl;
 
 pub use error::{Error, Result};
 pub use netns::NetNs;

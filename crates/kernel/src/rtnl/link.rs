@@ -124,7 +124,8 @@ impl RouteSocket {
         })
     }
 
-    /// Makes a veth pair with both ends set up, the peer in its own namespace from the first moment on.
+    /// Makes a veth pair, the peer in its own namespace from the first moment on. The own end is set up; the peer
+    /// is not (the kernel does not allow it in the same step): its side does that, once it has its address.
     pub async fn add_veth(&self, veth: &Veth<'_>) -> Result<()> {
         check_name("add link", veth.name)?;
         check_name("add link", veth.peer.name)?;
@@ -139,7 +140,8 @@ impl RouteSocket {
         }
         let own = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth);
         let mut own = end(own, veth.name, veth.mac, veth.mtu)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+            .up();
         if let Some(master) = veth.master {
             own = own.controller(master);
         }
@@ -261,7 +263,7 @@ fn end(
     mac: Option<Mac>,
     mtu: Option<u32>,
 ) -> LinkMessageBuilder<LinkUnspec> {
-    let mut builder = builder.name(name).up();
+    let mut builder = builder.name(name);
     if let Some(Mac(bytes)) = mac {
         builder = builder.address(bytes.to_vec());
     }
