@@ -57,7 +57,7 @@ pub enum BuiltIn {
 }
 
 /// An image that is here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ImageInfo {
     /// `sha256:…` of its configuration: for `imageID` and [`crate::runtime::ContainerSpec::image_id`].
     pub id: String,
@@ -118,6 +118,11 @@ impl Images {
 
     /// The image of a Pod's container: from here, or pulled from its registry as the policy says.
     pub async fn ensure(&self, _image: &str, _policy: PullPolicy) -> Result<ImageInfo, ImageError> {
+        todo!()
+    }
+
+    /// The directory that the store lies in, with whatever else is kept there.
+    pub fn data_dir(&self) -> PathBuf {
         todo!()
     }
 }

@@ -75,6 +75,25 @@ pub enum RuntimeError {
         /// 127 not found, 126 not executable, 128 otherwise.
         code: i32,
     },
+    /// The conversation with a process broke off.
+    #[error("connection to the process lost: {source}")]
+    Session {
+        /// How.
+        source: std::io::Error,
+    },
+    /// A process of ours could not be looked at or signalled.
+    #[error("cannot {operation} process {pid}: {source}")]
+    Process {
+        /// What was tried.
+        operation: &'static str,
+        /// On which.
+        pid: i32,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A task of this process was cut off.
+    #[error("interrupted: the agent is shutting down")]
+    Interrupted,
     /// It did not happen in time.
     #[error("timed out after {seconds} s: {what}")]
     Timeout {

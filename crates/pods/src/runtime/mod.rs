@@ -5,16 +5,32 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use crate::images::Images;
 
+mod bundle;
+mod cgroups;
 mod error;
+mod exec;
+mod log;
+mod process;
+mod program;
+mod relay;
+mod rootfs;
+mod sandbox;
 mod session;
+mod shim;
+mod state;
+mod supervisor;
+mod users;
+mod wire;
 
+pub use cgroups::remove_cgroup;
 pub use error::RuntimeError;
+pub use exec::exec_main;
+pub use sandbox::sandbox_main;
+pub use shim::shim_main;
+pub use supervisor::Runtime;
 pub use session::{Session, SessionEvent, SessionInput, SessionOutput, TerminalSize};
 
 /// Where a runtime keeps its things and what it starts.
@@ -107,7 +123,7 @@ pub struct ContainerSpec {
     pub group: Option<u32>,
     /// `fsGroup` and `supplementalGroups`.
     pub supplemental_groups: Vec<u32>,
-    /// All capabilities, all devices, nothing of `/proc` and `/sys` hidden.
+    /// All capabilities, any device may be made, nothing of `/proc` and `/sys` is hidden or read-only.
     pub privileged: bool,
     /// Capabilities on top of the default set, with or without `CAP_`; `ALL` is every one.
     pub capabilities_add: Vec<String>,
@@ -119,6 +135,8 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// Keep standard input open for attach.
     pub stdin: bool,
+    /// The first attach that ends its input ends the container's.
+    pub stdin_once: bool,
     /// Give it a terminal.
     pub tty: bool,
     /// `terminationMessagePath`; empty is `/dev/termination-log`.
@@ -183,101 +201,6 @@ pub struct ExecRequest {
 pub struct Changed {
     /// The Pod.
     pub pod_uid: String,
-}
-
-/// The container runtime of one node. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Runtime {}
-
-impl Runtime {
-    /// Opens the state directory, and finds again the sandboxes and containers that a former agent left there.
-    /// The receiver tells of every Pod whose sandbox or containers changed by themselves.
-    pub async fn open(
-        _config: RuntimeConfig,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Changed>), RuntimeError> {
-        todo!()
-    }
-
-    /// Starts the process that holds the namespaces of a Pod. The network namespace has nothing but `lo`, up;
-    /// its path is [`Sandbox::netns`]. A sandbox that is there already and alive is returned as it is.
-    pub async fn create_sandbox(&self, _spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
-        todo!()
-    }
-
-    /// The sandbox of a Pod if it is alive.
-    pub fn sandbox(&self, _pod_uid: &str) -> Result<Option<Sandbox>, RuntimeError> {
-        todo!()
-    }
-
-    /// All living sandboxes.
-    pub fn sandboxes(&self) -> Result<Vec<Sandbox>, RuntimeError> {
-        todo!()
-    }
-
-    /// Pods of which there is anything left, living or not.
-    pub fn pods(&self) -> Result<Vec<String>, RuntimeError> {
-        todo!()
-    }
-
-    /// Ends a Pod's containers at once, removes them and the sandbox, and with it [`Runtime::pod_dir`].
-    /// Nothing there is not an error.
-    pub async fn remove_sandbox(&self, _pod_uid: &str) -> Result<(), RuntimeError> {
-        todo!()
-    }
-
-    /// Creates and starts a container and returns when it runs, or when it is clear that it cannot: that is then
-    /// `Exited` with code 128 and the reason, not an error.
-    pub async fn start_container(&self, _spec: ContainerSpec) -> Result<Container, RuntimeError> {
-        todo!()
-    }
-
-    /// All containers of a Pod that were not removed, by name and then attempt.
-    pub fn containers(&self, _pod_uid: &str) -> Result<Vec<Container>, RuntimeError> {
-        todo!()
-    }
-
-    /// One container.
-    pub fn container(&self, _id: &str) -> Result<Option<Container>, RuntimeError> {
-        todo!()
-    }
-
-    /// Asks a container to end by its image's stop signal, and after `grace` ends it and all its processes.
-    /// Returns when it has ended.
-    pub async fn stop_container(&self, _id: &str, _grace: Duration) -> Result<(), RuntimeError> {
-        todo!()
-    }
-
-    /// Removes what is left of a container: logs, exit status, cgroup. Ends it first if it still runs.
-    pub async fn remove_container(&self, _id: &str) -> Result<(), RuntimeError> {
-        todo!()
-    }
-
-    /// Runs a process in a container. Dropping the session ends the process.
-    pub async fn exec(&self, _id: &str, _request: ExecRequest) -> Result<Session, RuntimeError> {
-        todo!()
-    }
-
-    /// Connects to the first process of a running container: its output from now on, and its input if it was
-    /// started with `stdin`.
-    pub async fn attach(&self, _id: &str) -> Result<Session, RuntimeError> {
-        todo!()
-    }
-
-    /// The container's log in the CRI format (`<RFC 3339> stdout|stderr F|P <text>`). At 10 MiB it is renamed to
-    /// the same path with `.1` appended, which replaces the former one.
-    pub fn log_path(&self, _id: &str) -> Result<PathBuf, RuntimeError> {
-        todo!()
-    }
-
-    /// What the container wrote to its termination message path, up to 4096 bytes.
-    pub fn termination_message(&self, _id: &str) -> Result<String, RuntimeError> {
-        todo!()
-    }
-
-    /// The Pod's own directory, made when missing: for volumes and the like. [`Runtime::remove_sandbox`] removes it.
-    pub fn pod_dir(&self, _pod_uid: &str) -> Result<PathBuf, RuntimeError> {
-        todo!()
-    }
 }
 
 impl Sandbox {
