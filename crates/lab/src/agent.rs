@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
+use seaway_apiserver::pki::Pki;
+use seaway_kernel::netns::NetNs;
+use seaway_kernel::rtnl::RouteSocket;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +83,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         old_form: true,
         service_cidrs: vec![service_cidr],
     };
-    let certificate = |end: &str| config.pki.join(format!("node-{}.{end}", config.node));
+    let pki = Pki::at(&config.pki);
+    let credential = pki.node(&config.node);
     let pods = seaway_pods::Config {
         node_name: config.node.clone(),
         node_ip: address,
@@ -92,9 +96,9 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         cluster_dns: config.dns.into(),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         tls: seaway_pods::Tls {
-            cert: certificate("crt"),
-            key: certificate("key"),
-            client_ca: config.pki.join("ca.crt"),
+            cert: credential.certificate,
+            key: credential.key,
+            client_ca: pki.authority,
         },
         kubelet_port: KUBELET_PORT,
         labels: BTreeMap::new(),
@@ -132,11 +136,16 @@ fn part<E: std::fmt::Display>(
 
 /// Gives this node the cluster DNS's address, on loopback: every node has it, so that a query never leaves the node.
 async fn own_address(address: Ipv4Addr) -> Result<(), Error> {
-    seaway_kernel::link::Links::current()
-        .map_err(|error| Error::step("taking the DNS address", error))?
-        .add_address("lo", IpNet::from(IpAddr::V4(address)))
+    let taken = async {
+        let routes = RouteSocket::open(&NetNs::current()?)?;
+        let loopback = routes.link("lo").await?;
+        routes
+            .ensure_address(loopback.index, IpNet::from(IpAddr::V4(address)))
+            .await
+    };
+    taken
         .await
-        .map_err(|error| Error::step("taking the DNS address", error))
+        .map_err(|error: seaway_kernel::Error| Error::step("taking the DNS address", error))
 }
 
 /// Returns when the API says that this node is ready.

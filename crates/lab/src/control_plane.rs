@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, PostParams};
+use seaway_apiserver::pki::Pki;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
     let server = seaway_apiserver::Config {
         listen: config.listen.clone(),
         store: config.store.clone(),
-        pki: config.pki.clone(),
+        pki: Pki::at(&config.pki),
         service_cidr: config.service_cidr,
         node_port_range: 30000..=32767,
         advertise: config.advertise,
@@ -60,8 +61,9 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
         let client = client::from_kubeconfig(&config.kubeconfig).await?;
         publish_dns(&client, config.dns).await?;
         readiness::report(&readiness::Report::Ready);
-        let root_ca = std::fs::read_to_string(config.pki.join("ca.crt"))
-            .map_err(Error::file("read", config.pki.join("ca.crt")))?;
+        let root_ca = Pki::at(&config.pki)
+            .authority_pem()
+            .map_err(|error| Error::step("reading certificates", error))?;
         let controllers = seaway_controllers::Config {
             cluster_cidr: config.pod_cidr.into(),
             node_cidr_mask: NODE_CIDR_MASK,

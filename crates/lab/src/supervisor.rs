@@ -3,7 +3,8 @@
 //! ends every process of the lab and with them every network namespace, link and mount.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use seaway_apiserver::pki::{self, Pki};
+use seaway_apiserver::pki::{self, Pki, SubjectName};
 use seaway_kernel::netns::NetNs;
 use seaway_kernel::process::CommandExt as _;
 use seaway_kernel::reaper::Reaper;
@@ -28,7 +29,7 @@ use crate::paths::{Paths, running_names};
 use crate::progress::{Progress, tell};
 use crate::readiness::Report;
 use crate::running::{Running, read_json, write_json, write_whole};
-use crate::spec::LabSpec;
+use crate::spec::{CLUSTER_DOMAIN, LabSpec};
 use crate::up::UpRequest;
 use crate::{down, fabric, lock, name_servers};
 
@@ -138,7 +139,7 @@ impl Supervisor {
             ready: false,
         };
         write_json(&paths.running(), &running)?;
-        seaway_kernel::mount::tmpfs(&paths.run_nodes(), None)
+        seaway_kernel::mount::tmpfs(&paths.run_nodes(), None, 0o755)
             .map_err(|error| Error::step("making room for containers", error))?;
 
         let step = Step::begin("network");
@@ -254,38 +255,41 @@ impl Supervisor {
     /// Certificates and kubeconfigs of every process.
     fn credentials(&self) -> Result<(), Error> {
         let spec = &self.spec;
-        let failed = |error: pki::Error| Error::step("making certificates", error);
         let nodes: Vec<_> = spec
             .node_list()
             .into_iter()
             .map(|(name, address)| (name, address.into()))
             .collect();
-        let pki = Pki::ensure(
-            &self.paths.pki(),
-            &[
-                "localhost".into(),
-                "kubernetes".into(),
-                "kubernetes.default".into(),
-                "kubernetes.default.svc".into(),
-                "kubernetes.default.svc.cluster.local".into(),
-                std::net::IpAddr::from([127, 0, 0, 1]).into(),
-                std::net::IpAddr::from(spec.host_address()).into(),
-                std::net::IpAddr::from(spec.kubernetes_address()).into(),
-            ],
-            &nodes,
-        )
-        .map_err(failed)?;
-        let cluster = format!("seaway-{}", spec.name);
-        let kubeconfig = |server: String, user: &str, path: &Path| -> Result<(), Error> {
-            let text = pki.kubeconfig(&server, user, &cluster).map_err(failed)?;
-            write_whole(path, text.as_bytes())
+        let names: Vec<SubjectName> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+            .into_iter()
+            .map(|name| SubjectName::Dns(name.to_owned()))
+            .chain([SubjectName::Dns(format!("kubernetes.default.svc.{CLUSTER_DOMAIN}"))])
+            .chain(
+                [Ipv4Addr::LOCALHOST, spec.host_address(), spec.kubernetes_address()]
+                    .map(|address| SubjectName::Address(address.into())),
+            )
+            .collect();
+        let made = || -> Result<_, pki::Error> {
+            let pki = Pki::ensure(&self.paths.pki(), &names, &nodes)?;
+            let cluster = format!("seaway-{}", spec.name);
+            let local = format!("https://{}", spec.local_api());
+            let inside = format!("https://{}", spec.fabric_api());
+            let authority = pki.authority_pem()?;
+            let kubeconfig = |server: &str, user: &pki::Credential| -> Result<String, pki::Error> {
+                let (certificate, key) = user.read()?;
+                Ok(pki::kubeconfig(server, &authority, &certificate, &key, &cluster))
+            };
+            let mut files = vec![
+                (self.paths.kubeconfig(), kubeconfig(&local, &pki.admin)?),
+                (self.kubeconfig("controllers"), kubeconfig(&local, &pki.controllers)?),
+            ];
+            for (node, _) in &nodes {
+                files.push((self.kubeconfig(node), kubeconfig(&inside, &pki.node(node))?));
+            }
+            Ok(files)
         };
-        let local = format!("https://{}", spec.local_api());
-        let inside = format!("https://{}", spec.fabric_api());
-        kubeconfig(local.clone(), "admin", &self.paths.kubeconfig())?;
-        kubeconfig(local, "controllers", &self.kubeconfig("controllers"))?;
-        for (node, _) in spec.node_list() {
-            kubeconfig(inside.clone(), &format!("node-{node}"), &self.kubeconfig(&node))?;
+        for (path, text) in made().map_err(|error| Error::step("making certificates", error))? {
+            write_whole(&path, text.as_bytes())?;
         }
         Ok(())
     }
@@ -312,7 +316,7 @@ impl Supervisor {
         )
     }
 
-    fn agent(self: &Arc<Self>, node: &str, address: std::net::Ipv4Addr, netns: &NetNs) -> Result<(), Error> {
+    fn agent(self: &Arc<Self>, node: &str, address: Ipv4Addr, netns: &NetNs) -> Result<(), Error> {
         let state = self.paths.run_node(node);
         let durable = self.paths.node(node);
         for dir in [&state, &durable] {
@@ -538,7 +542,7 @@ fn choose_port(request: &UpRequest, before: Option<&LabSpec>, others: &[LabSpec]
     const TRIES: u16 = 100;
     let free = |port: u16| {
         others.iter().all(|other| other.api_port != port)
-            && std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok()
+            && std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
     };
     match request.api_port.or(before.map(|spec| spec.api_port)) {
         Some(port) if free(port) => Ok(port),
