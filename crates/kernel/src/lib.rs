@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod error;
 pub mod mount;
 pub mod netns;
+pub mod nft;
 pub mod pidfd;
 pub mod process;
 pub mod reaper;
