@@ -22,6 +22,10 @@ const MOST_EVENTS: usize = 1024;
 
 /// Something that a watch reported.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event is taken apart at once; a box for each would cost more than the space"
+)]
 pub enum Seen {
     /// About a Service.
     Service(watcher::Result<Event<Service>>),
@@ -213,4 +217,117 @@ fn lost(kind: &str, error: &watcher::Error) {
 fn full_name(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     format!("{}/{}", part(&metadata.namespace), part(&metadata.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ServiceSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn metadata(name: &str) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some("prod".to_owned()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn service(name: &str, cluster_ip: &str) -> Service {
+        let spec = ServiceSpec {
+            cluster_ip: Some(cluster_ip.to_owned()),
+            ..ServiceSpec::default()
+        };
+        Service {
+            metadata: metadata(name),
+            spec: Some(spec),
+            status: None,
+        }
+    }
+
+    fn services(feed: &mut Feed, events: impl IntoIterator<Item = Event<Service>>) {
+        events
+            .into_iter()
+            .for_each(|event| feed.step(Seen::Service(Ok(event))));
+    }
+
+    fn has(feed: &Feed, name: &str) -> bool {
+        let key = ServiceKey::new("prod", name).unwrap();
+        feed.inventory().table().service(key.wire()).is_some()
+    }
+
+    #[test]
+    fn the_table_is_complete_when_all_three_lists_are() {
+        let mut feed = Feed::default();
+        services(
+            &mut feed,
+            [
+                Event::Init,
+                Event::InitApply(service("a", "10.96.0.1")),
+                Event::InitDone,
+            ],
+        );
+        assert!(!feed.inventory().table().complete);
+        feed.step(Seen::Slice(Ok(Event::Init)));
+        feed.step(Seen::Slice(Ok(Event::InitDone)));
+        assert!(!feed.inventory().table().complete);
+        feed.step(Seen::Namespace(Ok(Event::Init)));
+        feed.step(Seen::Namespace(Ok(Event::InitDone)));
+        assert!(feed.inventory().table().complete);
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one_only_when_it_is_complete() {
+        let mut feed = Feed::default();
+        let first = [service("a", "10.96.0.1"), service("b", "10.96.0.2")].map(Event::InitApply);
+        services(
+            &mut feed,
+            [Event::Init]
+                .into_iter()
+                .chain(first)
+                .chain([Event::InitDone]),
+        );
+        services(
+            &mut feed,
+            [Event::Init, Event::InitApply(service("b", "10.96.0.2"))],
+        );
+        assert!(has(&feed, "a"), "the list may still name it");
+        services(&mut feed, [Event::InitDone]);
+        assert!(!has(&feed, "a") && has(&feed, "b"));
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_and_starts_again_forgets_what_it_had_named() {
+        let mut feed = Feed::default();
+        services(
+            &mut feed,
+            [Event::Init, Event::InitApply(service("a", "10.96.0.1"))],
+        );
+        services(
+            &mut feed,
+            [
+                Event::Init,
+                Event::InitApply(service("b", "10.96.0.2")),
+                Event::InitDone,
+            ],
+        );
+        assert!(!has(&feed, "a") && has(&feed, "b"));
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_understood_loses_its_records() {
+        let mut feed = Feed::default();
+        services(&mut feed, [Event::Apply(service("a", "10.96.0.1"))]);
+        assert!(has(&feed, "a"));
+        services(&mut feed, [Event::Apply(service("a", "10.96.0.999"))]);
+        assert!(!has(&feed, "a"));
+        services(
+            &mut feed,
+            [
+                Event::Apply(service("a", "10.96.0.1")),
+                Event::Delete(service("a", "")),
+            ],
+        );
+        assert!(!has(&feed, "a"));
+    }
 }

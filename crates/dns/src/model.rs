@@ -339,3 +339,182 @@ impl TryFrom<&discovery::Endpoint> for Endpoint {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
+
+    fn service(spec: ServiceSpec) -> Result<Service, ModelError> {
+        let metadata = ObjectMeta {
+            name: Some("web".to_owned()),
+            namespace: Some("prod".to_owned()),
+            ..ObjectMeta::default()
+        };
+        Service::try_from(&core::Service {
+            metadata,
+            spec: Some(spec),
+            status: None,
+        })
+    }
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn cluster_ip(address: &str) -> ServiceSpec {
+        ServiceSpec {
+            cluster_ip: text(address),
+            ..ServiceSpec::default()
+        }
+    }
+
+    fn external(name: &str) -> ServiceSpec {
+        ServiceSpec {
+            type_: text("ExternalName"),
+            external_name: text(name),
+            ..ServiceSpec::default()
+        }
+    }
+
+    fn slice(
+        address_type: &str,
+        endpoint: discovery::Endpoint,
+    ) -> Result<EndpointSlice, ModelError> {
+        let metadata = ObjectMeta {
+            name: text("web-1"),
+            namespace: text("prod"),
+            labels: Some([(SERVICE_NAME_LABEL.to_owned(), "web".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        EndpointSlice::try_from(&discovery::EndpointSlice {
+            address_type: address_type.to_owned(),
+            endpoints: Some(vec![endpoint]),
+            metadata,
+            ports: None,
+        })
+    }
+
+    #[test]
+    fn every_type_of_service_is_understood_and_nothing_else() {
+        let addresses = |texts: &[&str]| {
+            ServiceKind::ClusterIp(texts.iter().map(|text| text.parse().unwrap()).collect())
+        };
+        assert_eq!(
+            service(cluster_ip("10.96.0.1")).unwrap().kind,
+            addresses(&["10.96.0.1"])
+        );
+        let dual = ServiceSpec {
+            type_: text("NodePort"),
+            cluster_ips: Some(vec!["10.96.0.1".to_owned(), "fd00::1".to_owned()]),
+            ..cluster_ip("10.96.0.1")
+        };
+        assert_eq!(
+            service(dual).unwrap().kind,
+            addresses(&["10.96.0.1", "fd00::1"])
+        );
+        assert_eq!(
+            service(cluster_ip("None")).unwrap().kind,
+            ServiceKind::Headless
+        );
+        assert_eq!(service(cluster_ip("")), Err(ModelError::Unassigned));
+        assert_eq!(
+            service(cluster_ip("10.96")),
+            Err(ModelError::Address("10.96".to_owned()))
+        );
+        let odd = ServiceSpec {
+            type_: text("Odd"),
+            ..cluster_ip("10.96.0.1")
+        };
+        assert_eq!(service(odd), Err(ModelError::Type("Odd".to_owned())));
+    }
+
+    #[test]
+    fn an_external_name_is_a_name_whatever_it_looks_like() {
+        let kind = |name| service(external(name)).map(|service| service.kind);
+        let named = |name| Ok(ServiceKind::ExternalName(Name::vec_from_str(name).unwrap()));
+        assert_eq!(kind("My.Example.COM"), named("my.example.com."));
+        assert_eq!(kind("my.example.com."), named("my.example.com."));
+        assert_eq!(kind("10.1.2.3"), named("10.1.2.3."));
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "a b",
+            "\\065.com",
+            "café.example",
+            &"x".repeat(64),
+        ] {
+            assert!(
+                matches!(kind(bad), Err(ModelError::ExternalName { .. })),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_may_have_a_name_too_long_to_be_asked_for() {
+        let port = |name: Option<String>, protocol: Option<&str>, number| {
+            let port = ServicePort {
+                name,
+                protocol: protocol.map(str::to_owned),
+                port: number,
+                ..ServicePort::default()
+            };
+            let spec = ServiceSpec {
+                ports: Some(vec![port]),
+                ..cluster_ip("10.96.0.1")
+            };
+            service(spec).map(|service| service.ports[0].clone())
+        };
+        assert_eq!(
+            port(text("http"), None, 80).unwrap().service_label,
+            name::label("_http")
+        );
+        assert_eq!(
+            port(Some("x".repeat(62)), None, 80)
+                .unwrap()
+                .service_label
+                .unwrap()
+                .len(),
+            64
+        );
+        assert_eq!(
+            port(Some("x".repeat(63)), None, 80).unwrap().service_label,
+            None
+        );
+        assert_eq!(
+            port(None, Some("SCTP"), 80).unwrap().protocol,
+            Protocol::Sctp
+        );
+        assert_eq!(
+            port(None, Some("tcp"), 80),
+            Err(ModelError::Protocol("tcp".to_owned()))
+        );
+        for number in [0, -1, 65536] {
+            assert_eq!(port(None, None, number), Err(ModelError::Port(number)));
+        }
+    }
+
+    #[test]
+    fn an_endpoint_of_unknown_readiness_is_ready_and_a_bad_one_spoils_its_slice() {
+        let endpoint = |address: &str| discovery::Endpoint {
+            addresses: vec![address.to_owned()],
+            ..discovery::Endpoint::default()
+        };
+        assert!(slice("IPv4", endpoint("10.1.0.1")).unwrap().endpoints[0].ready);
+        assert_eq!(
+            slice("IPv4", endpoint("x")),
+            Err(ModelError::Address("x".to_owned()))
+        );
+        assert_eq!(
+            slice("FQDN", endpoint("a.b")),
+            Err(ModelError::AddressType("FQDN".to_owned()))
+        );
+        let long = discovery::Endpoint {
+            hostname: Some("x".repeat(64)),
+            ..endpoint("10.1.0.1")
+        };
+        assert!(matches!(slice("IPv4", long), Err(ModelError::Hostname(_))));
+    }
+}

@@ -1,0 +1,8 @@
+//! The server as its clients see it: what names mean, what messages look like, and real sockets.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is how it says no")]
+
+mod cluster;
+mod messages;
+mod names;
+mod sockets;
