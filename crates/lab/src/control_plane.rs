@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::{client, readiness};
+use crate::{client, host_routes, readiness};
 
 /// What the control plane needs to know; the supervisor writes it, the process reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct ControlPlaneConfig {
     pub advertise: SocketAddr,
     /// The store's file.
     pub store: PathBuf,
+    /// Name of the lab.
+    pub lab: String,
     /// Directory of the certificates.
     pub pki: PathBuf,
     /// Credentials of the controllers.
@@ -69,9 +71,12 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
             node_cidr_mask: NODE_CIDR_MASK,
             root_ca,
         };
-        seaway_controllers::run(client, controllers, shutdown.clone())
-            .await
-            .map_err(|error| Error::step("running the controllers", error))
+        let running = seaway_controllers::run(client.clone(), controllers, shutdown.clone());
+        tokio::try_join!(
+            async { running.await.map_err(|error| Error::step("running the controllers", error)) },
+            host_routes::follow(client, &config.lab),
+        )
+        .map(drop)
     };
     tokio::select! {
         served = serving => served.map_err(|error| Error::step("serving the API", error)),

@@ -24,9 +24,10 @@ use seaway_kernel::reaper::Reaper;
 use crate::agent::AgentConfig;
 use crate::control_plane::ControlPlaneConfig;
 use crate::error::Error;
-use crate::fabric::{Fabric, FabricSpec};
+use crate::fabric::Fabric;
 use crate::paths::{Paths, running_names};
 use crate::progress::{Progress, tell};
+use crate::ranges::Wanted;
 use crate::readiness::Report;
 use crate::running::{Running, read_json, write_json, write_whole};
 use crate::spec::{CLUSTER_DOMAIN, LabSpec};
@@ -143,9 +144,7 @@ impl Supervisor {
             .map_err(|error| Error::step("making room for containers", error))?;
 
         let step = Step::begin("network");
-        let fabric = Fabric::create(&FabricSpec::from(&spec))
-            .await
-            .map_err(|error| Error::step("making the lab's network", error))?;
+        let fabric = Fabric::create(&spec).await?;
         step.done(format!(
             "{} nodes on {}, Pods {}, Services {}",
             spec.nodes, spec.node_cidr, spec.pod_cidr, spec.service_cidr
@@ -169,10 +168,7 @@ impl Supervisor {
             supervisor.watch(&mut happenings, &end).await;
         }
         supervisor.end_all().await;
-        let removed = fabric
-            .remove()
-            .await
-            .map_err(|error| Error::step("removing the lab's network", error));
+        let removed = fabric.remove().await;
         result.and(removed)
     }
 
@@ -191,8 +187,10 @@ impl Supervisor {
         steps.push(("control-plane".to_owned(), Step::begin("API server")));
         self.control_plane()?;
         for (index, (node, address)) in self.spec.node_list().into_iter().enumerate() {
-            steps.push((node.clone(), Step::begin(node.clone())));
-            self.agent(&node, address, fabric.node_netns(index))?;
+            if let Some(netns) = fabric.node_netns(index) {
+                steps.push((node.clone(), Step::begin(node.clone())));
+                self.agent(&node, address, netns)?;
+            }
         }
         let limit = tokio::time::sleep(START_LIMIT);
         tokio::pin!(limit);
@@ -303,6 +301,7 @@ impl Supervisor {
         self.keep_running(
             "control-plane",
             &ControlPlaneConfig {
+                lab: spec.name.clone(),
                 listen: vec![spec.local_api(), spec.fabric_api()],
                 advertise: spec.fabric_api(),
                 store: self.paths.store(),
@@ -516,7 +515,7 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
         .filter_map(|name| read_json::<Running>(&Paths::new(&request.data, &name).running()).ok()?)
         .map(|running| running.spec)
         .collect();
-    let wanted = fabric::Wanted {
+    let wanted = Wanted {
         node_cidr: request.node_cidr.or(before.as_ref().map(|spec| spec.node_cidr)),
         pod_cidr: request.pod_cidr.or(before.as_ref().map(|spec| spec.pod_cidr)),
         service_cidr: request.service_cidr.or(before.as_ref().map(|spec| spec.service_cidr)),
