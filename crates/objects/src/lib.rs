@@ -1,5 +1,18 @@
 //! The Kubernetes objects as Seaway uses them: kinds with their defaulting, validation and tables; patches,
 //! selectors, schemas. Pure: no I/O, no clock, no async.
+//!
+//! A new kind is one file in [`kinds`]: a type that implements [`rules::Rules`], and a line in the registry.
 
+pub mod decode;
 pub mod field;
+pub mod go_json;
 pub mod kind;
+pub mod kinds;
+pub mod metadata;
+pub mod names;
+pub mod patch;
+pub mod quantity;
+pub mod rules;
+pub mod schema;
+pub mod selector;
+pub mod table;

@@ -1,0 +1,144 @@
+//! Pod: containers that share a network and a life.
+
+pub(super) mod defaults;
+mod qos;
+mod row;
+mod update;
+pub(super) mod validate;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
+use serde_json::Value;
+
+use crate::field::FieldErrors;
+use crate::kind::{Column, Names};
+use crate::rules::Rules;
+
+pub use qos::qos_class;
+
+/// How long a deleted Pod may take to end, unless it says otherwise, in seconds.
+const GRACE_SECONDS: i64 = 30;
+/// How long a Pod stays on a node that is lost, unless it says otherwise, in seconds.
+/// Source: admission plugin `DefaultTolerationSeconds`.
+const LOST_NODE_SECONDS: i64 = 300;
+
+pub(super) struct Pods;
+
+impl Rules for Pods {
+    type Object = Pod;
+
+    const NAMES: Names = Names {
+        group: "",
+        version: "v1",
+        kind: "Pod",
+        plural: "pods",
+        singular: "pod",
+        short_names: &["po"],
+        categories: &["all"],
+        namespaced: true,
+    };
+    const STATUS: bool = true;
+    const GENERATION: bool = true;
+
+    fn default(object: &mut Pod) {
+        if let Some(spec) = &mut object.spec {
+            defaults::default_pod(spec);
+        }
+    }
+
+    fn prepare_create(object: &mut Pod) {
+        if let Some(spec) = &mut object.spec {
+            // The three below are Kubernetes' admission plugins `Priority` and `DefaultTolerationSeconds`.
+            spec.priority.get_or_insert(0);
+            spec.preemption_policy
+                .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+            tolerate_lost_nodes(spec.tolerations.get_or_insert_default());
+        }
+        let qos = object.spec.as_ref().map(qos_class);
+        object.status = Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: qos.map(str::to_owned),
+            ..PodStatus::default()
+        });
+    }
+
+    fn validate(object: &Pod) -> FieldErrors {
+        let spec = object.spec.clone().unwrap_or_default();
+        validate::validate_spec(&spec, "spec")
+    }
+
+    fn validate_update(new: &Pod, old: &Pod) -> FieldErrors {
+        update::validate(new, old)
+    }
+
+    fn columns() -> Vec<Column> {
+        row::columns()
+    }
+
+    fn cells(object: &Pod, now: i64) -> Vec<Value> {
+        row::cells(object, now)
+    }
+
+    fn fields(object: &Pod) -> Vec<(&'static str, String)> {
+        let spec = object.spec.clone().unwrap_or_default();
+        let status = object.status.clone().unwrap_or_default();
+        vec![
+            ("spec.nodeName", spec.node_name.unwrap_or_default()),
+            (
+                "spec.restartPolicy",
+                spec.restart_policy.unwrap_or_default(),
+            ),
+            (
+                "spec.schedulerName",
+                spec.scheduler_name.unwrap_or_default(),
+            ),
+            (
+                "spec.serviceAccountName",
+                spec.service_account_name.unwrap_or_default(),
+            ),
+            (
+                "spec.hostNetwork",
+                spec.host_network.unwrap_or(false).to_string(),
+            ),
+            ("status.phase", status.phase.unwrap_or_default()),
+            ("status.podIP", status.pod_ip.unwrap_or_default()),
+            (
+                "status.nominatedNodeName",
+                status.nominated_node_name.unwrap_or_default(),
+            ),
+        ]
+    }
+
+    fn default_grace_seconds(object: &Pod) -> Option<i64> {
+        let own = object
+            .spec
+            .as_ref()
+            .and_then(|s| s.termination_grace_period_seconds);
+        Some(own.unwrap_or(GRACE_SECONDS))
+    }
+}
+
+fn tolerate_lost_nodes(tolerations: &mut Vec<Toleration>) {
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
+        let tolerated = tolerations.iter().any(|t| {
+            let is = |field: &Option<String>, text: &str| {
+                matches!(field.as_deref(), None | Some("")) || field.as_deref() == Some(text)
+            };
+            is(&t.key, key) && is(&t.effect, "NoExecute")
+        });
+        if !tolerated {
+            tolerations.push(Toleration {
+                key: Some(key.to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoExecute".to_owned()),
+                toleration_seconds: Some(LOST_NODE_SECONDS),
+                value: None,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! Kubernetes' strategic merge patch: like a JSON merge patch, but lists are merged by key where the type says so,
+//! and directives delete, replace and order.
+//!
+//! Source: `k8s.io/apimachinery/pkg/util/strategicpatch` (KEP-less; documented in the Kubernetes community repository).
+
+use serde_json::{Map, Value};
+
+use super::PatchError;
+use super::directives::{self, DELETE_FROM, ELEMENT_ORDER, PATCH, Patch, RETAIN_KEYS};
+use super::merge_keys::{self, MergeFacts};
+use super::order::{arrange, identity};
+use crate::kind::Kind;
+use crate::schema::{self, Definitions, Shape};
+
+/// Applies a strategic merge patch to an object of the kind.
+///
+/// # Errors
+/// The patch is no JSON object, holds a directive that makes no sense, or leaves out a merge key.
+pub fn strategic(kind: &dyn Kind, original: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
+        return Err(PatchError::Malformed("Invalid JSON document".to_owned()));
+    };
+    let definitions = schema::definitions(kind);
+    let merger = Merger {
+        definitions: &definitions,
+    };
+    merger
+        .map(original, patch, Some(definitions.root()))
+        .map(Value::Object)
+}
+
+struct Merger<'a> {
+    definitions: &'a Definitions,
+}
+
+/// What is known of a field: how lists in it are merged, and what it holds.
+struct Field<'a> {
+    facts: Option<MergeFacts>,
+    shape: Option<Shape<'a>>,
+}
+
+impl<'a> Merger<'a> {
+    fn field(&self, of: Option<Shape<'a>>, name: &str) -> Field<'a> {
+        match of {
+            Some(Shape::Struct { name: of, fields }) => Field {
+                facts: merge_keys::of(of, name),
+                shape: fields
+                    .get(name)
+                    .map(|schema| self.definitions.shape(schema)),
+            },
+            Some(Shape::Map(values)) => Field {
+                facts: None,
+                shape: Some(self.definitions.shape(values)),
+            },
+            _ => Field {
+                facts: None,
+                shape: None,
+            },
+        }
+    }
+
+    fn element(&self, of: Option<Shape<'a>>) -> Option<Shape<'a>> {
+        match of {
+            Some(Shape::List(items)) => Some(self.definitions.shape(items)),
+            _ => None,
+        }
+    }
+
+    fn map(
+        &self,
+        original: &Map<String, Value>,
+        patch: &Map<String, Value>,
+        shape: Option<Shape<'a>>,
+    ) -> Result<Map<String, Value>, PatchError> {
+        match directives::patch(patch)? {
+            Patch::Replace => {
+                let mut whole = patch.clone();
+                whole.remove(PATCH);
+                return Ok(match directives::strip(&Value::Object(whole)) {
+                    Value::Object(map) => map,
+                    _ => Map::new(),
+                });
+            }
+            Patch::Delete => return Ok(Map::new()),
+            Patch::Merge => {}
+        }
+        let mut merged = original.clone();
+        retain_keys(&mut merged, patch)?;
+        for (key, value) in patch {
+            if let Some(name) = key.strip_prefix(DELETE_FROM) {
+                delete_from(&mut merged, name, value)?;
+            }
+        }
+        for (key, order) in patch {
+            if let Some(name) = key.strip_prefix(ELEMENT_ORDER) {
+                self.ordered_list(&mut merged, patch, name, order, shape)?;
+            }
+        }
+        for (key, value) in patch {
+            let ordered = patch.contains_key(&format!("{ELEMENT_ORDER}{key}")) && value.is_array();
+            if key.starts_with(DELETE_FROM)
+                || key.starts_with(ELEMENT_ORDER)
+                || key == RETAIN_KEYS
+                || key == PATCH
+                || ordered
+            {
+                continue;
+            }
+            if value.is_null() {
+                merged.remove(key);
+                continue;
+            }
+            let field = self.field(shape, key);
+            match (merged.get(key), value) {
+                (Some(Value::Object(old)), Value::Object(new)) => {
+                    let replaced = directives::patch(new)? == Patch::Delete;
+                    let result = self.map(old, new, field.shape)?;
+                    if replaced {
+                        merged.remove(key);
+                    } else {
+                        merged.insert(key.clone(), Value::Object(result));
+                    }
+                }
+                (Some(Value::Array(old)), Value::Array(new)) => {
+                    let result = self.list(old, new, &field)?;
+                    merged.insert(key.clone(), Value::Array(result));
+                }
+                (None, Value::Object(new)) if directives::patch(new)? == Patch::Delete => {}
+                _ => {
+                    merged.insert(key.clone(), directives::strip(value));
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    /// A list with `$setElementOrder`: merged if the patch has it, and then put in that order.
+    fn ordered_list(
+        &self,
+        merged: &mut Map<String, Value>,
+        patch: &Map<String, Value>,
+        name: &str,
+        order: &Value,
+        shape: Option<Shape<'a>>,
+    ) -> Result<(), PatchError> {
+        let Value::Array(order) = order else {
+            return Err(PatchError::Malformed(format!(
+                "invalid patch format of setElementOrder list for {name}"
+            )));
+        };
+        let field = self.field(shape, name);
+        let Some(facts) = field.facts.filter(|f| f.merges()) else {
+            // A list that is replaced as a whole has the order of its replacement.
+            if let Some(Value::Array(new)) = patch.get(name) {
+                merged.insert(
+                    name.to_owned(),
+                    directives::strip(&Value::Array(new.clone())),
+                );
+            }
+            return Ok(());
+        };
+        let server: Vec<Value> = match merged.get(name) {
+            Some(Value::Array(list)) => list.clone(),
+            _ => Vec::new(),
+        };
+        let list = match patch.get(name) {
+            Some(Value::Array(new)) => {
+                check_order(new, order, facts.key)?;
+                self.list(&server, new, &field)?
+            }
+            Some(Value::Null) => {
+                merged.remove(name);
+                return Ok(());
+            }
+            _ if server.is_empty() => return Ok(()),
+            _ => server.clone(),
+        };
+        merged.insert(
+            name.to_owned(),
+            Value::Array(arrange(list, order, &server, facts.key)),
+        );
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        original: &[Value],
+        patch: &[Value],
+        field: &Field<'a>,
+    ) -> Result<Vec<Value>, PatchError> {
+        let Some(facts) = field.facts.filter(|f| f.merges()) else {
+            return Ok(match directives::strip(&Value::Array(patch.to_vec())) {
+                Value::Array(list) => list,
+                _ => Vec::new(),
+            });
+        };
+        match facts.key {
+            Some(key) => self.list_by_key(original, patch, key, self.element(field.shape)),
+            None => {
+                let mut merged: Vec<Value> = original.to_vec();
+                for value in patch {
+                    if !merged.contains(value) {
+                        merged.push(value.clone());
+                    }
+                }
+                Ok(arrange(merged, patch, original, None))
+            }
+        }
+    }
+
+    fn list_by_key(
+        &self,
+        original: &[Value],
+        patch: &[Value],
+        key: &str,
+        element: Option<Shape<'a>>,
+    ) -> Result<Vec<Value>, PatchError> {
+        let mut merged: Vec<Value> = original.to_vec();
+        let mut plain: Vec<&Map<String, Value>> = Vec::new();
+        let mut replace = false;
+        for value in patch {
+            let Value::Object(map) = value else {
+                return Err(PatchError::Malformed(format!(
+                    "expected an object with the merge key {key}, found {value}"
+                )));
+            };
+            if !map.contains_key(PATCH) {
+                plain.push(map);
+                continue;
+            }
+            match directives::patch(map)? {
+                Patch::Delete => {
+                    let gone = merge_key(value, key)?;
+                    merged.retain(|e| e.get(key) != Some(gone));
+                }
+                Patch::Replace => replace = true,
+                Patch::Merge => {
+                    return Err(PatchError::Malformed(
+                        "merging lists cannot yet be specified in the patch".to_owned(),
+                    ));
+                }
+            }
+        }
+        if replace {
+            return Ok(plain
+                .into_iter()
+                .map(|map| directives::strip(&Value::Object(map.clone())))
+                .collect());
+        }
+        let mut order = Vec::with_capacity(plain.len());
+        for map in plain {
+            let value = Value::Object(map.clone());
+            let identity = merge_key(&value, key)?;
+            match merged.iter_mut().find(|e| e.get(key) == Some(identity)) {
+                Some(Value::Object(old)) => *old = self.map(old, map, element)?,
+                _ => merged.push(directives::strip(&value)),
+            }
+            order.push(value);
+        }
+        Ok(arrange(merged, &order, original, Some(key)))
+    }
+}
+
+fn merge_key<'v>(element: &'v Value, key: &str) -> Result<&'v Value, PatchError> {
+    element.get(key).ok_or_else(|| PatchError::MissingMergeKey {
+        element: element.to_string(),
+        key: key.to_owned(),
+    })
+}
+
+/// `$retainKeys`: every key of the patch must be among them; what the object has beyond them goes.
+fn retain_keys(
+    merged: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<(), PatchError> {
+    let Some(retain) = patch.get(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let malformed = || PatchError::Malformed("invalid patch format of retainKeys".to_owned());
+    let keep: Vec<&str> = retain
+        .as_array()
+        .ok_or_else(malformed)?
+        .iter()
+        .map(|v| v.as_str().ok_or_else(malformed))
+        .collect::<Result<_, _>>()?;
+    let strays = patch.iter().any(|(key, value)| {
+        !key.starts_with('$') && !value.is_null() && !keep.contains(&key.as_str())
+    });
+    if strays {
+        return Err(malformed());
+    }
+    merged.retain(|key, _| keep.contains(&key.as_str()));
+    Ok(())
+}
+
+/// `$deleteFromPrimitiveList/<name>`.
+fn delete_from(
+    merged: &mut Map<String, Value>,
+    name: &str,
+    gone: &Value,
+) -> Result<(), PatchError> {
+    let Value::Array(gone) = gone else {
+        return Err(PatchError::Malformed(
+            "invalid patch format of primitive list".to_owned(),
+        ));
+    };
+    if let Some(Value::Array(list)) = merged.get_mut(name) {
+        list.retain(|value| !gone.contains(value));
+    }
+    Ok(())
+}
+
+/// The elements of the patch must stand in the order that the patch itself asks for.
+fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    let mut rest = order.iter();
+    for element in patch.iter().filter(|e| e.get(PATCH).is_none()) {
+        let wanted = identity(element, key);
+        if wanted.is_none() || !rest.any(|o| identity(o, key) == wanted) {
+            return Err(PatchError::Malformed(format!(
+                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                Value::Array(patch.to_vec()),
+                Value::Array(order.to_vec()),
+            )));
+        }
+    }
+    Ok(())
+}
