@@ -1,4 +1,46 @@
 //! The Kubernetes HTTP API over a store.
+//!
+//! Everything is generic over [`seaway_objects::kind::Kind`]: a new kind needs no line here. A request takes this way:
+//!
+//! - `server`, `tls`: a connection, and who is at its other end
+//! - `path`, `query`, `negotiate`, `body`: what is asked for
+//! - `router`: which verb answers
+//! - `verbs`: get, list, watch, create, update, patch, delete, scale; `pod`, `namespace`: what only those kinds have
+//! - [`admission`]: what may change or refuse a write
+//! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
+//! - `reply`, [`status`]: the answer
+//!
+//! `discovery` and `openapi` tell clients what there is, `bootstrap` makes what every cluster has, [`pki`] the
+//! credentials, and `node` reaches the agents of nodes.
 
 pub mod admission;
+mod api;
+mod body;
+mod bootstrap;
+mod discovery;
+mod error;
+mod fields;
+mod metadata;
+mod namespace;
+mod negotiate;
+mod node;
+mod object;
+mod openapi;
+mod path;
+pub mod pki;
+mod pod;
+mod query;
+mod registry;
+mod reply;
+mod router;
+mod selection;
+mod server;
 pub mod status;
+mod strict_json;
+mod subresource;
+mod table;
+mod tls;
+mod verbs;
+
+pub use error::Error;
+pub use server::{Config, Server, Tuning, serve};

@@ -47,6 +47,8 @@ pub struct ApiError {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// For a list whose next page cannot be had: a `continue` token with which the client may go on nevertheless.
+    pub next_page: Option<String>,
 }
 
 impl ApiError {
@@ -57,6 +59,7 @@ impl ApiError {
             reason,
             message: message.into(),
             details: None,
+            next_page: None,
         }
     }
 
@@ -141,6 +144,7 @@ impl ApiError {
             reason: "Invalid",
             message: format!("{} \"{name}\" is invalid: {list}", qualified_kind(kind)),
             details: Some(Box::new(details)),
+            next_page: None,
         }
     }
 
@@ -277,6 +281,9 @@ impl ApiError {
         if !self.reason.is_empty() {
             status["reason"] = json!(self.reason);
         }
+        if let Some(next) = &self.next_page {
+            status["metadata"]["continue"] = json!(next);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.to_value();
         }
@@ -295,6 +302,7 @@ impl ApiError {
             reason,
             message,
             details: Some(Box::new(details)),
+            next_page: None,
         }
     }
 

@@ -3,6 +3,12 @@
 //! A plugin that reserves something (an address, a port, a share of a quota) returns an [`Undo`]: if the write does
 //! not reach the store, for whatever reason, the guard is dropped and gives the reservation back.
 
+mod addresses;
+mod service_account;
+
+use std::ops::RangeInclusive;
+
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use seaway_objects::kind::Names;
@@ -109,6 +115,14 @@ pub trait Plugin: Send + Sync {
     /// The store changed from `old` to `new` (both with `apiVersion` and `kind`). Called after every write that was
     /// stored, and at start for every stored object with `old` being `None`, so that a plugin can learn what is taken.
     fn committed(&self, old: Option<&Value>, new: Option<&Value>);
+}
+
+/// The plugins of a cluster whose Services have these addresses and node ports, in the order in which they are asked.
+pub fn plugins(services: Ipv4Net, node_ports: RangeInclusive<u16>) -> Vec<Box<dyn Plugin>> {
+    vec![
+        Box::new(service_account::ServiceAccount),
+        Box::new(addresses::Addresses::new(services, node_ports)),
+    ]
 }
 
 /// The plugins in the order in which they are asked.

@@ -1,0 +1,151 @@
+//! What every request works on, and one request on its way.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use seaway_objects::field::FieldErrors;
+use seaway_store::{Error as StoreError, Record, Store};
+
+use crate::admission::{Chain, Operation, Request, User};
+use crate::discovery::Discovery;
+use crate::negotiate::Accept;
+use crate::node::Nodes;
+use crate::object;
+use crate::openapi::OpenApi;
+use crate::query::Query;
+use crate::registry::{Registry, Resource};
+use crate::status::ApiError;
+
+/// The server behind the connections.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
+    pub(crate) admission: Chain,
+    pub(crate) nodes: Nodes,
+    /// How often watches that want bookmarks get one.
+    pub(crate) bookmarks: Duration,
+    /// Ends what would not end by itself.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Api {
+    /// A stored object, by the names of its kind.
+    pub(crate) fn object(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
+        self.store
+            .get(&resource.key(namespace, name))
+            .map(|record| object::decode(resource.names, &record))
+            .transpose()
+    }
+
+    /// The resource of a kind that is known to be served; its absence is an error of the server.
+    pub(crate) fn core(&self, plural: &str) -> Result<&Resource, ApiError> {
+        let resource = self.registry.resource("", "v1", plural);
+        resource
+            .map(|r| &**r)
+            .ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
+    }
+}
+
+/// One request for objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) resource: &'a Resource,
+    /// Empty: all, or the kind has none.
+    pub(crate) namespace: &'a str,
+    /// Empty: all.
+    pub(crate) name: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) user: &'a User,
+    pub(crate) query: &'a Query,
+    pub(crate) accept: Accept,
+}
+
+impl<'a> Call<'a> {
+    /// The key of the object.
+    pub(crate) fn key(&self) -> String {
+        self.resource.key(self.namespace, self.name)
+    }
+
+    /// The object as it is stored.
+    pub(crate) fn record(&self) -> Result<Record, ApiError> {
+        self.api
+            .store
+            .get(&self.key())
+            .ok_or_else(|| self.not_found())
+    }
+
+    /// The record as an object.
+    pub(crate) fn decode(&self, record: &Record) -> Result<Value, ApiError> {
+        object::decode(self.resource.names, record)
+    }
+
+    /// The same for another name.
+    pub(crate) fn named<'b>(&self, namespace: &'b str, name: &'b str) -> Call<'b>
+    where
+        'a: 'b,
+    {
+        Call {
+            namespace,
+            name,
+            ..*self
+        }
+    }
+
+    /// What admission is told.
+    pub(crate) fn request<'b>(
+        &'b self,
+        operation: Operation,
+        old: Option<&'b Value>,
+        dry_run: bool,
+    ) -> Request<'b> {
+        Request {
+            operation,
+            kind: self.resource.names,
+            namespace: self.namespace,
+            name: self.name,
+            subresource: self.subresource,
+            old,
+            dry_run,
+            user: self.user,
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.resource.names, self.name)
+    }
+
+    pub(crate) fn modified(&self) -> ApiError {
+        ApiError::modified(self.resource.names, self.name)
+    }
+
+    /// Refuses if there are errors.
+    pub(crate) fn valid(&self, errors: &FieldErrors) -> Result<(), ApiError> {
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(self.resource.names, self.name, errors))
+        }
+    }
+}
+
+/// What a client is told of a failing store.
+pub(crate) fn store_error(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { asked, oldest } => {
+            ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
+        }
+        StoreError::Future { asked, current } => ApiError::too_large_version(*asked, *current),
+        StoreError::Closed => ApiError::service_unavailable("the server is shutting down"),
+        other => ApiError::internal(other),
+    }
+}

@@ -1,0 +1,120 @@
+//! Reading what a client sends: within a limit, as JSON or YAML, and as the kind that the path names.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use seaway_objects::kind::Names;
+
+use crate::object::api_version;
+use crate::status::ApiError;
+use crate::strict_json;
+
+/// Bytes of a body. Source: `k8s.io/apiserver`, `MaxRequestBodyBytes` (what etcd takes, twice over).
+pub(crate) const LIMIT: usize = 3 << 20;
+
+/// Media types of objects that are read.
+const READ: [&str; 2] = ["application/json", "application/yaml"];
+
+/// An object as the client sent it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) object: Value,
+    /// Paths of fields that were given more than once.
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Reads the whole body.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(e) if e.is::<LengthLimitError>() => Err(ApiError::too_large(LIMIT)),
+        Err(e) => Err(ApiError::bad_request(format!(
+            "the body of the request could not be read: {e}"
+        ))),
+    }
+}
+
+/// The media type of the body, without parameters; JSON if none is given.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let kind = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if kind.is_empty() {
+        READ[0].to_owned()
+    } else {
+        kind
+    }
+}
+
+/// Reads an object of a kind. Type members that are missing are filled in; others are refused.
+pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sent, ApiError> {
+    let mut sent = parse(names.kind, media_type, body)?;
+    let version = api_version(names);
+    let Value::Object(map) = &mut sent.object else {
+        return Err(unrecognized(
+            names.kind,
+            "json: the object is not a JSON object",
+        ));
+    };
+    let given = |name: &str| {
+        map.get(name)
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned)
+    };
+    let given_version = given("apiVersion").unwrap_or_else(|| version.clone());
+    let given_kind = given("kind").unwrap_or_else(|| names.kind.to_owned());
+    if given_version != version || given_kind != names.kind {
+        return Err(ApiError::bad_request(format!(
+            "{given_kind} in version {:?} cannot be handled as a {}: no kind {given_kind:?} is registered for version {given_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            short_version(&given_version),
+            names.kind
+        )));
+    }
+    map.insert("apiVersion".to_owned(), version.into());
+    map.insert("kind".to_owned(), names.kind.into());
+    Ok(sent)
+}
+
+/// Reads JSON or YAML of no particular kind. `wanted` is only for the error.
+pub(crate) fn parse(wanted: &str, media_type: &str, body: &[u8]) -> Result<Sent, ApiError> {
+    match media_type {
+        "application/json" => {
+            let (object, duplicates) =
+                strict_json::parse(body).map_err(|e| unrecognized(wanted, &e.to_string()))?;
+            Ok(Sent { object, duplicates })
+        }
+        // What a person wrote: a key that is there twice is an error, not a warning, to the YAML parser.
+        "application/yaml" => {
+            let object =
+                serde_saphyr::from_slice(body).map_err(|e| unrecognized(wanted, &e.to_string()))?;
+            Ok(Sent {
+                object,
+                duplicates: Vec::new(),
+            })
+        }
+        _ => Err(ApiError::unsupported_media_type(&READ)),
+    }
+}
+
+fn unrecognized(wanted: &str, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse error: {why}"
+    ))
+}
+
+/// `v1` of `apps/v1`: Kubernetes leaves the group out here.
+fn short_version(version: &str) -> &str {
+    version.rsplit('/').next().unwrap_or(version)
+}

@@ -1,0 +1,279 @@
+//! From a request to what answers it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use seaway_objects::kind::Names;
+
+use crate::admission::User;
+use crate::api::{Api, Call};
+use crate::body;
+use crate::namespace;
+use crate::negotiate::Accept;
+use crate::path::{Place, Target};
+use crate::pod;
+use crate::query::Query;
+use crate::registry::Resource;
+use crate::reply::{self, Reply};
+use crate::status::ApiError;
+use crate::verbs::update::Part;
+use crate::verbs::{create, delete, get, list, patch, scale, update, watch};
+
+/// The version of Kubernetes whose API this is.
+const GIT_VERSION: &str = "v1.36.0+seaway";
+
+/// Answers a request. `user` is `None` for a client without good credentials.
+pub(crate) async fn handle(api: Arc<Api>, user: Option<User>, request: Request<Incoming>) -> Reply {
+    match route(&api, user, request).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            if error.code >= 500 {
+                tracing::warn!(code = error.code, message = %error.message, "a request failed");
+            }
+            reply::error(&error)
+        }
+    }
+}
+
+/// Whether all objects of a kind can be deleted at once; Namespaces must be deleted one by one.
+pub(crate) fn has_delete_collection(names: &Names) -> bool {
+    (names.group, names.plural) != ("", "namespaces")
+}
+
+async fn route(
+    api: &Arc<Api>,
+    user: Option<User>,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let target = Target::parse(request.uri().path());
+    // What Kubernetes shows to everybody (`system:public-info-viewer`).
+    match &target {
+        Some(Target::Health) => {
+            return Ok(reply::bytes(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                "ok",
+            ));
+        }
+        Some(Target::Version) => return Ok(version()),
+        _ => {}
+    }
+    let Some(user) = user else {
+        return Err(ApiError::unauthorized());
+    };
+    let place = match target {
+        None => return Ok(reply::nothing_there()),
+        Some(Target::Objects(place)) => place,
+        Some(other) => {
+            if request.method() != Method::GET {
+                return Err(ApiError::method_not_allowed());
+            }
+            return document(api, &other, &request);
+        }
+    };
+    let Some(resources) = api.registry.version(&place.group, &place.version) else {
+        return Ok(reply::nothing_there());
+    };
+    if (place.group.as_str(), place.resource.as_str()) == ("", "bindings") {
+        return objects(
+            api,
+            api.registry.resource("", "v1", "pods"),
+            &user,
+            &Place {
+                subresource: "binding".to_owned(),
+                ..place
+            },
+            request,
+        )
+        .await;
+    }
+    let resource = resources
+        .into_iter()
+        .find(|r| r.names.plural == place.resource);
+    objects(api, resource, &user, &place, request).await
+}
+
+fn document(api: &Api, target: &Target, request: &Request<Incoming>) -> Result<Reply, ApiError> {
+    // OpenAPI documents have media types of their own.
+    match target {
+        Target::OpenApiV2 => return Ok(api.openapi.v2(request.headers())),
+        Target::OpenApiV3 => return Ok(api.openapi.v3()),
+        Target::OpenApiV3Document(path) => {
+            return Ok(api.openapi.v3_document(path, request.headers()));
+        }
+        _ => {}
+    }
+    let accept = Accept::choose(request.headers())?;
+    Ok(match target {
+        Target::CoreVersions => api.discovery.core_versions(accept, request.headers()),
+        Target::Groups => api.discovery.groups(accept, request.headers()),
+        Target::Group(group) => api.discovery.group(accept, group),
+        Target::Resources { group, version } => api.discovery.resources(accept, group, version),
+        _ => reply::nothing_there(),
+    })
+}
+
+async fn objects(
+    api: &Arc<Api>,
+    resource: Option<&Arc<Resource>>,
+    user: &User,
+    place: &Place,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let resource = resource.ok_or_else(ApiError::no_such_resource)?;
+    let names = resource.names;
+    let misplaced = if names.namespaced {
+        place.namespace.is_empty() && !place.name.is_empty()
+    } else {
+        !place.namespace.is_empty()
+    };
+    if misplaced {
+        return Err(ApiError::no_such_resource());
+    }
+    let query = Query::parse(request.uri().query());
+    let call = Call {
+        api,
+        resource,
+        namespace: &place.namespace,
+        name: &place.name,
+        subresource: &place.subresource,
+        user,
+        query: &query,
+        accept: Accept::choose(request.headers())?,
+    };
+    match place.subresource.as_str() {
+        "" if place.name.is_empty() => collection(&call, api, resource, request).await,
+        "" => object(&call, api, resource, request).await,
+        "status" if resource.kind.has_status() => part(&call, request).await,
+        "scale" if resource.kind.scale().is_some() => scaling(&call, request).await,
+        "finalize" if (names.group, names.plural) == ("", "namespaces") => {
+            if request.method() != Method::PUT {
+                return Err(ApiError::method_not_allowed());
+            }
+            let (media_type, text) = text(request).await?;
+            namespace::finalize(&call, body::object(names, &media_type, &text)?).await
+        }
+        _ if (names.group, names.plural) == ("", "pods") => pod::subresource(&call, request).await,
+        _ => Err(ApiError::no_such_resource()),
+    }
+}
+
+async fn collection(
+    call: &Call<'_>,
+    api: &Arc<Api>,
+    resource: &Arc<Resource>,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let whole = !call.resource.names.namespaced || !call.namespace.is_empty();
+    match *request.method() {
+        Method::GET if call.query.flag("watch") => watch::watch(call, api, resource),
+        Method::GET => list::list(call),
+        Method::POST if whole => {
+            let (media_type, text) = text(request).await?;
+            create::create(call, body::object(call.resource.names, &media_type, &text)?).await
+        }
+        Method::DELETE if whole && has_delete_collection(call.resource.names) => {
+            let (media_type, text) = text(request).await?;
+            delete::delete_all(call, &delete::Options::read(call, &media_type, &text)?).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn object(
+    call: &Call<'_>,
+    api: &Arc<Api>,
+    resource: &Arc<Resource>,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    match *request.method() {
+        Method::GET if call.query.flag("watch") => watch::watch(call, api, resource),
+        Method::DELETE => {
+            let (media_type, text) = text(request).await?;
+            delete::delete(call, &delete::Options::read(call, &media_type, &text)?).await
+        }
+        _ => write(call, request, Part::Object).await,
+    }
+}
+
+async fn part(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    write(call, request, Part::Status).await
+}
+
+async fn write(call: &Call<'_>, request: Request<Incoming>, part: Part) -> Result<Reply, ApiError> {
+    match *request.method() {
+        Method::GET => get::get(call),
+        Method::PUT => {
+            let (media_type, text) = text(request).await?;
+            update::update(
+                call,
+                body::object(call.resource.names, &media_type, &text)?,
+                part,
+            )
+            .await
+        }
+        Method::PATCH => {
+            let (media_type, text) = text(request).await?;
+            patch::patch(call, &media_type, &text, part).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn scaling(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    let figures = call
+        .resource
+        .kind
+        .scale()
+        .ok_or_else(ApiError::no_such_resource)?;
+    match *request.method() {
+        Method::GET => scale::get(call, &figures),
+        Method::PUT => {
+            let (media_type, text) = text(request).await?;
+            scale::update(call, &figures, &media_type, &text).await
+        }
+        Method::PATCH => {
+            let (media_type, text) = text(request).await?;
+            scale::patch(call, &figures, &media_type, &text).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// The media type of the body, and the body.
+pub(crate) async fn text(request: Request<Incoming>) -> Result<(String, Bytes), ApiError> {
+    let (Parts { headers, .. }, incoming) = request.into_parts();
+    Ok((body::media_type(&headers), body::read(incoming).await?))
+}
+
+fn version() -> Reply {
+    let (major, minor) = ("1", "36");
+    reply::json(
+        StatusCode::OK,
+        &json!({
+            "major": major,
+            "minor": minor,
+            "gitVersion": GIT_VERSION,
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "rustc",
+            "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+        }),
+    )
+}
+
+/// The processor, as Go names it.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,284 @@
+//! Listening, and serving each connection: TLS, who the client is, HTTP/1.1 or 2.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use ipnet::Ipv4Net;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use seaway_store::{Options, Store};
+
+use crate::admission::{self, Chain};
+use crate::api::Api;
+use crate::bootstrap;
+use crate::discovery::Discovery;
+use crate::error::Error;
+use crate::node::Nodes;
+use crate::object;
+use crate::openapi::OpenApi;
+use crate::pki::Pki;
+use crate::registry::Registry;
+use crate::router;
+use crate::tls::{self, Authenticator};
+
+/// How long a client may take for its TLS handshake and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long requests may go on when the server ends.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Requests of one HTTP/2 connection at a time; every watch is one.
+const STREAMS: u32 = 1000;
+
+/// What the API server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 takes any that is free.
+    pub listen: Vec<SocketAddr>,
+    /// The store's file; made if there is none.
+    pub store: PathBuf,
+    /// Credentials.
+    pub pki: Pki,
+    /// Where Services get their addresses from. The first is that of `default/kubernetes`.
+    pub service_cidr: Ipv4Net,
+    /// Where Services get their node ports from.
+    pub node_port_range: RangeInclusive<u16>,
+    /// Where Pods reach the API server: what is behind `default/kubernetes`.
+    pub advertise: SocketAddr,
+}
+
+/// What rarely has to differ from its default.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// History and size of the store.
+    pub store: Options,
+    /// How often watches that want bookmarks get one.
+    pub bookmarks: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            store: Options::default(),
+            bookmarks: Duration::from_secs(60),
+        }
+    }
+}
+
+/// An API server that is ready: connections to it wait until [`Server::run`] takes them.
+pub struct Server {
+    api: Arc<Api>,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    acceptor: TlsAcceptor,
+    authenticator: Authenticator,
+    shutdown: CancellationToken,
+}
+
+/// Serves until `shutdown`. Says through `ready` where it listens, as soon as clients can connect.
+///
+/// # Errors
+/// As [`Server::start`] and [`Server::run`]; `ready` is dropped then.
+pub async fn serve(
+    config: Config,
+    ready: oneshot::Sender<Vec<SocketAddr>>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let server = Server::start(config, &Tuning::default(), shutdown).await?;
+    // Nobody has to wait for it.
+    let _ = ready.send(server.addresses.clone());
+    server.run().await
+}
+
+impl Server {
+    /// Opens the store, makes the objects that every cluster has, and listens. When it returns, clients can connect.
+    ///
+    /// # Errors
+    /// The store, the credentials or an address cannot be used.
+    pub async fn start(
+        config: Config,
+        tuning: &Tuning,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        let (server, authenticator) = tls::server(&config.pki)?;
+        let (path, options) = (config.store.clone(), tuning.store.clone());
+        let store =
+            tokio::task::spawn_blocking(move || Store::open_with(&path, &options)).await??;
+        let kinds = seaway_objects::registry();
+        let registry = Registry::new(&kinds);
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in &config.listen {
+            let failed = |source| Error::Listen {
+                address: *address,
+                source,
+            };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            addresses.push(listener.local_addr().map_err(failed)?);
+            listeners.push(listener);
+        }
+        let api = Arc::new(Api {
+            store,
+            discovery: Discovery::new(&registry, &config.advertise.to_string()),
+            registry,
+            openapi: OpenApi::new(&kinds),
+            admission: Chain::new(admission::plugins(
+                config.service_cidr,
+                config.node_port_range.clone(),
+            )),
+            nodes: Nodes::new(tls::to_nodes(&config.pki)?),
+            bookmarks: tuning.bookmarks,
+            shutdown: shutdown.clone(),
+        });
+        replay(&api).map_err(|e| Error::Bootstrap {
+            what: "what the store holds known".to_owned(),
+            source: Box::new(e),
+        })?;
+        bootstrap::run(&api, &config).await?;
+        Ok(Self {
+            api,
+            listeners,
+            addresses,
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            authenticator,
+            shutdown,
+        })
+    }
+
+    /// Where it listens, in the order of [`Config::listen`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until the shutdown that it was started with; requests get a moment to finish.
+    ///
+    /// # Errors
+    /// A part of the server died.
+    pub async fn run(self) -> Result<(), Error> {
+        let connections = TaskTracker::new();
+        let accepting: Vec<_> = self
+            .listeners
+            .into_iter()
+            .map(|listener| {
+                let accept = Accept {
+                    api: Arc::clone(&self.api),
+                    acceptor: self.acceptor.clone(),
+                    authenticator: self.authenticator.clone(),
+                    connections: connections.clone(),
+                };
+                tokio::spawn(accept.run(listener, self.shutdown.clone()))
+            })
+            .collect();
+        for task in accepting {
+            task.await?;
+        }
+        connections.close();
+        if tokio::time::timeout(DRAIN, connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                open = connections.len(),
+                "connections were still open when the API server ended"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Tells admission what the store holds already.
+fn replay(api: &Api) -> Result<(), crate::status::ApiError> {
+    for resource in api.registry.resources() {
+        for record in api.store.list(&resource.prefix("")).0 {
+            api.admission
+                .committed(None, Some(&object::decode(resource.names, &record)?));
+        }
+    }
+    Ok(())
+}
+
+/// What taking connections needs.
+#[derive(Clone)]
+struct Accept {
+    api: Arc<Api>,
+    acceptor: TlsAcceptor,
+    authenticator: Authenticator,
+    connections: TaskTracker,
+}
+
+impl Accept {
+    async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    self.connections
+                        .spawn(self.clone().connection(stream, shutdown.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others have to end first.
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream, shutdown: CancellationToken) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let stream = match tokio::time::timeout(PATIENCE, self.acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "no TLS connection"),
+            Err(_) => return tracing::debug!("no TLS connection in time"),
+        };
+        let user = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| self.authenticator.user(chain));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let (api, user) = (Arc::clone(&self.api), user.clone());
+            async move { Ok::<_, std::convert::Infallible>(router::handle(api, user, request).await) }
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE);
+        // Pings find out about clients that are gone, whose watches would stay otherwise.
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(15));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(DRAIN, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended with an error");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Changing an object: replacing it, its status, or what a patch or a subresource makes of it.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use seaway_store::{Error as StoreError, Expectation, Record, Write};
+
+use crate::admission::{Operation, Stage, Undo};
+use crate::api::{Call, store_error};
+use crate::body::Sent;
+use crate::fields;
+use crate::metadata;
+use crate::object::{self, text};
+use crate::reply::{self, Reply};
+use crate::status::ApiError;
+use crate::verbs::create;
+use crate::verbs::get::answer;
+
+/// How often a change is tried again on an object that somebody else is changing.
+const TRIES: usize = 32;
+
+/// Kinds (group, plural) whose objects are created by replacing one that is not there.
+/// Source: `AllowCreateOnUpdate` of the strategies in `k8s.io/kubernetes/pkg/registry`.
+const CREATED_BY_UPDATE: [(&str, &str); 6] = [
+    ("", "services"),
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("coordination.k8s.io", "leases"),
+    ("events.k8s.io", "events"),
+];
+
+/// Which part of an object a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status.
+    Object,
+    /// Only the status.
+    Status,
+    /// What a subresource changes is exactly this; the kind's rules for clients do not apply.
+    Exactly,
+}
+
+/// Replaces the object, or its status.
+pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Reply, ApiError> {
+    let warnings = fields::check(call, &sent)?;
+    let sent = create::decode(call, sent.object)?;
+    same_place(call, &sent)?;
+    let names = call.resource.names;
+    let exists = call.api.store.get(&call.key()).is_some();
+    let (code, object) = if !exists
+        && part == Part::Object
+        && CREATED_BY_UPDATE.contains(&(names.group, names.plural))
+    {
+        let mut object = sent;
+        object::metadata_mut(&mut object).insert("name".to_owned(), call.name.into());
+        (StatusCode::CREATED, create::store_new(call, object).await?)
+    } else {
+        (
+            StatusCode::OK,
+            change(call, part, |_| Ok(sent.clone())).await?,
+        )
+    };
+    let mut reply = answer(call, code, object)?;
+    reply::warn(&mut reply, &warnings);
+    Ok(reply)
+}
+
+/// Changes the object into what `make` makes of it, again if somebody else changed it in between, and returns it as
+/// it is stored. If `make` sets `resourceVersion`, it has to be the current one.
+pub(crate) async fn change(
+    call: &Call<'_>,
+    part: Part,
+    make: impl Fn(&Value) -> Result<Value, ApiError>,
+) -> Result<Value, ApiError> {
+    for _ in 0..TRIES {
+        let record = call.record()?;
+        let old = call.decode(&record)?;
+        let made = make(&old)?;
+        if let Some(object) = store_changed(call, part, &record, &old, made).await? {
+            return Ok(object);
+        }
+    }
+    Err(call.modified())
+}
+
+/// Checks and stores one change; `None` if the object was changed by somebody else.
+async fn store_changed(
+    call: &Call<'_>,
+    part: Part,
+    record: &Record,
+    old: &Value,
+    made: Value,
+) -> Result<Option<Value>, ApiError> {
+    let kind = &call.resource.kind;
+    let dry_run = call.query.dry_run()?;
+    let mut object = create::decode(call, made)?;
+    same_place(call, &object)?;
+    metadata::prepare_update(call.resource.names, &mut object, old)?;
+    let request = call.request(Operation::Update, Some(old), dry_run);
+    let admission = &call.api.admission;
+    let mut undo: Vec<Undo> = Vec::new();
+    match part {
+        Part::Object => {
+            kind.default(&mut object);
+            kind.prepare_update(&mut object, old);
+            undo.extend(admission.admit(Stage::Admit, &request, &mut object)?);
+            let mut errors = kind.validate(&object);
+            errors.extend(kind.validate_update(&object, old));
+            call.valid(&errors)?;
+            undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);
+        }
+        Part::Status => {
+            kind.prepare_status(&mut object, old);
+            undo.extend(admission.admit(Stage::Admit, &request, &mut object)?);
+            call.valid(&kind.validate_status(&object, old))?;
+        }
+        Part::Exactly => {}
+    }
+    if object == *old || dry_run {
+        return Ok(Some(object));
+    }
+    if goes_now(&object) {
+        return remove(call, record, old)
+            .await
+            .map(|gone| gone.then_some(object));
+    }
+    let write = Write::Put(object::encode(&object)?);
+    match call
+        .api
+        .store
+        .commit(&record.key, Expectation::Revision(record.revision), write)
+        .await
+    {
+        Ok(event) => {
+            undo.into_iter().for_each(Undo::commit);
+            object::metadata_mut(&mut object).insert(
+                "resourceVersion".to_owned(),
+                event.revision.to_string().into(),
+            );
+            admission.committed(Some(old), Some(&object));
+            Ok(Some(object))
+        }
+        Err(StoreError::Conflict { .. }) => Ok(None),
+        Err(e) => Err(store_error(&e)),
+    }
+}
+
+/// Removes an object for good; `false` if it was changed by somebody else.
+pub(crate) async fn remove(
+    call: &Call<'_>,
+    record: &Record,
+    old: &Value,
+) -> Result<bool, ApiError> {
+    match call
+        .api
+        .store
+        .commit(
+            &record.key,
+            Expectation::Revision(record.revision),
+            Write::Delete,
+        )
+        .await
+    {
+        Ok(_) => {
+            call.api.admission.committed(Some(old), None);
+            Ok(true)
+        }
+        Err(StoreError::Conflict { .. }) => Ok(false),
+        Err(e) => Err(store_error(&e)),
+    }
+}
+
+/// Whether nothing keeps a deleted object any more.
+fn goes_now(object: &Value) -> bool {
+    let grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    metadata::is_terminating(object) && grace == 0 && !metadata::has_finalizers(object)
+}
+
+fn same_place(call: &Call<'_>, object: &Value) -> Result<(), ApiError> {
+    let name = text(object, "/metadata/name");
+    if name.is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    if name != call.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    let namespace = text(object, "/metadata/namespace");
+    if !namespace.is_empty() && namespace != call.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
