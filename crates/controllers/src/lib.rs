@@ -1,1 +1,29 @@
 //! Loops that turn objects into objects: endpoints, replicas, scheduling, namespaces, garbage.
+//!
+//! [`run`] starts them all against any Kubernetes API server. They share one watch for each kind ([`cache`]); events
+//! name the keys that need work ([`queue`]); each controller then looks at a snapshot, plans with pure functions, and
+//! writes. What it wrote and does not see yet is remembered ([`expectations`]).
+
+mod cache;
+mod cluster;
+mod config;
+mod deployment;
+mod endpoints;
+mod error;
+mod events;
+mod expectations;
+mod garbage;
+mod inventory;
+mod namespaces;
+mod nodes;
+mod object;
+mod pod;
+mod queue;
+mod replicas;
+mod run;
+mod scheduler;
+mod selector;
+
+pub use config::Config;
+pub use error::Error;
+pub use run::run;

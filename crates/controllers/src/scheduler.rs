@@ -1,0 +1,16 @@
+//! The scheduler: gives every Pod that has none a node, so that replicas spread and nothing is promised twice.
+//!
+//! Source of the rules: the API reference for `PodSpec` (nodeSelector, affinity, tolerations, topology spread) and
+//! Kubernetes' `pkg/scheduler/framework/plugins`, whose words the messages use.
+
+mod controller;
+mod demand;
+mod filter;
+mod neighbours;
+mod node;
+mod quantity;
+mod score;
+mod state;
+
+pub(crate) use controller::Scheduler;
+pub(crate) use filter::tolerates;
