@@ -1,5 +1,7 @@
 //! The way out of a lab, only with `--internet`: the host passes its packets on under its own address.
 
+use std::path::PathBuf;
+
 use ipnet::Ipv4Net;
 use seaway_kernel::netns::NetNs;
 use seaway_kernel::nft::{Batch, Chain, ChainKind, CmpOp, Expr, Family, Hook, MetaKey, Reg, Rule, Socket, Table, priority};
@@ -7,7 +9,7 @@ use seaway_kernel::sysctl;
 
 use crate::error::Error;
 use crate::fabric::host_link;
-use crate::paths::{Paths, running_names};
+use crate::paths::{run_dir, running_names};
 use crate::running::{Running, read_json, write_json};
 use crate::spec::LabSpec;
 
@@ -19,13 +21,10 @@ fn table_name(lab: &str) -> String {
     format!("seaway-{lab}")
 }
 
-/// What `ip_forward` was before the first lab with `--internet`.
-fn memory() -> std::path::PathBuf {
-    Paths::new(std::path::Path::new("/"), "").run().join("forwarding-before")
-}
-
-fn failed(error: impl std::fmt::Display) -> Error {
-    Error::step("opening the way to the internet", error)
+/// Remembers what `ip_forward` of this host was before the first lab with `--internet`.
+fn memory(host: &NetNs) -> Result<PathBuf, Error> {
+    let (_, inode) = host.identity().map_err(failed)?;
+    Ok(run_dir().join(format!("forwarding-before-{inode}")))
 }
 
 /// Lets the lab out.
@@ -35,7 +34,8 @@ fn failed(error: impl std::fmt::Display) -> Error {
 pub(crate) fn open(spec: &LabSpec, host: &NetNs) -> Result<(), Error> {
     let before = sysctl::read(host, FORWARDING).map_err(failed)?;
     if before == "0" {
-        write_json(&memory(), &before)?;
+        std::fs::create_dir_all(run_dir()).map_err(Error::file("create", run_dir()))?;
+        write_json(&memory(host)?, &before)?;
         sysctl::enable_forwarding(host).map_err(failed)?;
     }
     let batch = masquerade(&spec.name, spec.node_cidr);
@@ -102,15 +102,16 @@ pub(crate) fn close(spec: &LabSpec, host: &NetNs) -> Result<(), Error> {
     .map_err(failed)?
     .map_err(failed)?;
     let others = running_names().into_iter().filter(|lab| *lab != spec.name).any(|lab| {
-        let path = Paths::new(std::path::Path::new("/"), &lab).running();
+        let path = run_dir().join(lab).join("lab.json");
         matches!(read_json::<Running>(&path), Ok(Some(running)) if running.spec.internet)
     });
     if others {
         return Ok(());
     }
-    if let Some(before) = read_json::<String>(&memory())? {
+    let memory = memory(host)?;
+    if let Some(before) = read_json::<String>(&memory)? {
         sysctl::set(host, &[(FORWARDING, &before)]).map_err(failed)?;
-        std::fs::remove_file(memory()).map_err(Error::file("remove", memory()))?;
+        std::fs::remove_file(&memory).map_err(Error::file("remove", &memory))?;
     }
     Ok(())
 }

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 /// Where data goes unless `--data` says otherwise.
 pub const DEFAULT_DATA: &str = "/var/lib/seaway";
-/// Where running labs keep what is gone with them.
 const RUN: &str = "/run/seaway";
+
+/// Where running labs keep what is gone with them; a directory for each.
+pub fn run_dir() -> &'static Path {
+    Path::new(RUN)
+}
 
 /// The files of one lab.
 #[derive(Debug, Clone, PartialEq, Eq)]

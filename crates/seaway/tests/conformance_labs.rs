@@ -6,54 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use seaway_testkit::Watch;
 use support::{Host, Lab, http, says, string, text, wait};
 
-/// What a lab could leave on its machine.
-#[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    links: String,
-    routes: String,
-    rules: String,
-    namespaces: String,
-    mounts: Vec<String>,
-    cgroups: Vec<String>,
-    run: bool,
-}
-
-impl Traces {
-    fn of(host: &Host, lab: &str) -> Self {
-        let said = |program: &str, arguments: &[&str]| {
-            let output = host.command(program).args(arguments).output().expect(program);
-            text(&output.stdout)
-        };
-        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("the mount table");
-        let mut cgroups = Vec::new();
-        below(Path::new("/sys/fs/cgroup"), 5, &mut |path| {
-            if path.to_string_lossy().contains(&format!("seaway/{lab}")) {
-                cgroups.push(path.display().to_string());
-            }
-        });
-        Self {
-            links: said("ip", &["-brief", "link"]),
-            routes: said("ip", &["route", "show", "table", "all"]),
-            rules: said("nft", &["list", "ruleset"]),
-            namespaces: said("ip", &["netns"]),
-            mounts: mounts.lines().filter(|line| line.contains(lab)).map(str::to_owned).collect(),
-            cgroups,
-            run: Path::new("/run/seaway").join(lab).exists(),
-        }
-    }
-}
-
-fn below(dir: &Path, depth: u32, seen: &mut dyn FnMut(&Path)) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            seen(&entry.path());
-            if depth > 0 {
-                below(&entry.path(), depth - 1, seen);
-            }
-        }
-    }
+/// Watches everything that a lab could leave on its machine.
+fn traces(lab: &Lab<'_>) -> Watch {
+    Watch::new(lab.host.netns(), &[&lab.name])
 }
 
 /// Processes whose command line speaks of the lab.
@@ -111,16 +69,17 @@ fn addresses(lab: &Lab<'_>) -> BTreeMap<String, String> {
 fn a_lab_leaves_nothing_behind_when_it_ends() {
     let host = Host::new();
     let lab = Lab::prepare(&host);
-    let before = Traces::of(&host, &lab.name);
+    let before = traces(&lab).snapshot();
     lab.start(&[]);
     lab.create(WHOAMI);
     lab.ready_pods("app=web", 2);
-    let during = Traces::of(&host, &lab.name);
-    assert!(during.run && during.links != before.links && during.routes != before.routes, "{during:?}");
-    assert!(!during.cgroups.is_empty(), "containers have cgroups");
+    let during = before.difference(&traces(&lab).snapshot()).to_string();
+    for trace in ["link", "route", "cgroup", "process"] {
+        assert!(during.lines().any(|line| line.starts_with(&format!("+ {trace}"))), "no {trace} in {during}");
+    }
     lab.seaway(&["down", "--name", &lab.name, "--data", lab.data_dir()]);
-    assert_eq!(Traces::of(&host, &lab.name), before);
-    assert_eq!(processes_of(&lab.name), Vec::<String>::new());
+    before.assert_same(&traces(&lab).snapshot());
+    assert!(!Path::new("/run/seaway").join(&lab.name).exists());
     assert!(lab.kubeconfig().exists(), "the data stays without --purge");
     lab.seaway(&["down", "--purge", "--name", &lab.name, "--data", lab.data_dir()]);
     assert!(!lab.kubeconfig().exists(), "--purge takes the data");
@@ -155,7 +114,7 @@ fn two_labs_live_side_by_side() {
 fn a_killed_lab_comes_back_as_it_was() {
     let host = Host::new();
     let lab = Lab::prepare(&host);
-    let before = Traces::of(&host, &lab.name);
+    let before = traces(&lab).snapshot();
     lab.start(&[]);
     lab.create(WHOAMI);
     lab.ready_pods("app=web", 2);
@@ -173,9 +132,11 @@ fn a_killed_lab_comes_back_as_it_was() {
         let left = processes_of(&lab.name);
         left.is_empty().then_some(()).ok_or(left.join("\n"))
     });
-    let killed = Traces::of(&host, &lab.name);
-    assert_eq!(killed.mounts, before.mounts, "mounts go with the lab's mount namespace");
-    assert_eq!(killed.links, before.links, "links go with the lab's network namespaces");
+    // Links and mounts go with the lab's namespaces, without anybody's help.
+    let killed = before.difference(&traces(&lab).snapshot());
+    for line in &killed.added {
+        assert!(line.starts_with("route: unreachable") || line.starts_with("cgroup"), "{killed}");
+    }
 
     lab.start(&[]);
     lab.ready_pods("app=web", 2);
@@ -183,7 +144,7 @@ fn a_killed_lab_comes_back_as_it_was() {
     assert_eq!(addresses(&lab), pods, "the same Pods at the same addresses");
     assert_eq!(lab.nodes(), nodes);
     lab.seaway(&["down", "--name", &lab.name, "--data", lab.data_dir()]);
-    assert_eq!(Traces::of(&host, &lab.name), before);
+    before.assert_same(&traces(&lab).snapshot());
 }
 
 #[test]
@@ -211,7 +172,7 @@ fn nothing_of_a_lab_leaves_the_machine() {
 fn bad_requests_are_refused_with_what_to_do() {
     let host = Host::new();
     let lab = Lab::prepare(&host);
-    let before = Traces::of(&host, &lab.name);
+    let before = traces(&lab).snapshot();
     let refused = |options: &[&str], words: &[&str]| {
         let mut arguments = vec!["up", "--detach", "--data", lab.data_dir()];
         arguments.extend(options);
@@ -258,7 +219,7 @@ fn bad_requests_are_refused_with_what_to_do() {
     std::fs::remove_dir_all(&public).expect("remove the copy");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("needs root"), "{}", text(&output.stderr));
-    assert_eq!(Traces::of(&host, &lab.name), before, "a refusal leaves nothing");
+    before.assert_same(&traces(&lab).snapshot());
 }
 
 #[test]
@@ -266,7 +227,7 @@ fn the_lab_ends_with_the_terminal_that_started_it() {
     use std::os::unix::process::CommandExt as _;
     let host = Host::new();
     let lab = Lab::prepare(&host);
-    let before = Traces::of(&host, &lab.name);
+    let before = traces(&lab).snapshot();
     for signal in ["-INT", "-KILL"] {
         let mut up = lab
             .host
@@ -285,9 +246,8 @@ fn the_lab_ends_with_the_terminal_that_started_it() {
         Command::new("kill").args([signal, &up.id().to_string()]).status().expect("kill");
         up.wait().expect("seaway up ends");
         wait("everything to be gone", || {
-            let now = Traces::of(&host, &lab.name);
-            let left = processes_of(&lab.name);
-            (now == before && left.is_empty()).then_some(()).ok_or(format!("{now:?} {left:?}"))
+            let left = before.difference(&traces(&lab).snapshot());
+            left.is_empty().then_some(()).ok_or(left.to_string())
         });
     }
 }

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use seaway_testkit::wait_until;
 use serde_json::Value;
-use seaway_kernel::netns::NetNs;
 
 /// The program under test.
 pub const SEAWAY: &str = env!("CARGO_BIN_EXE_seaway");
@@ -27,30 +27,7 @@ pub const IMAGES: [&str; 3] = [
 ];
 
 /// A network namespace that stands for a machine: loopback and nothing else, so that nothing can leave it.
-pub struct Host {
-    netns: NetNs,
-}
-
-impl Host {
-    pub fn new() -> Self {
-        Self {
-            netns: NetNs::new().expect("a network namespace: these tests need root"),
-        }
-    }
-
-    /// A command that runs on this host.
-    pub fn command(&self, program: &str) -> Command {
-        use seaway_kernel::process::CommandExt as _;
-        let mut command = Command::new(program);
-        command.in_netns(&self.netns).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a closure on a thread in this host's namespace.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.netns.run(work).expect("enter the host's namespace")
-    }
-}
+pub use seaway_testkit::Outer as Host;
 
 /// A running lab.
 pub struct Lab<'h> {
@@ -276,15 +253,8 @@ pub fn wait<T>(what: &str, condition: impl FnMut() -> Result<T, String>) -> T {
     wait_at_most(LIMIT, what, condition)
 }
 
-pub fn wait_at_most<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + limit;
-    loop {
-        match condition() {
-            Ok(value) => return value,
-            Err(last) => assert!(Instant::now() < deadline, "{what}: not within {limit:?}; last: {last}"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+pub fn wait_at_most<T>(limit: Duration, what: &str, condition: impl FnMut() -> Result<T, String>) -> T {
+    wait_until(what, limit, condition)
 }
 
 /// One HTTP request on a connection of its own, from the calling thread's namespace; the body of the answer.
