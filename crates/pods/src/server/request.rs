@@ -1,0 +1,151 @@
+//! Which container of which Pod a request is about.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::Answers;
+use crate::model::container_of;
+use crate::runtime::{Container, ContainerPhase};
+
+/// An answer other than success; the text is the kubelet's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Refused {
+            status,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn internal(error: impl std::fmt::Display) -> Self {
+        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    pub(super) fn response(self) -> Response {
+        (self.status, self.message).into_response()
+    }
+}
+
+/// The attempts of a container that the runtime has, oldest first.
+fn attempts(answers: &Answers, pod: &Pod, name: &str) -> Result<Vec<Container>, Refused> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let containers = answers.runtime.containers(uid).map_err(Refused::internal)?;
+    let mut attempts: Vec<_> = containers
+        .into_iter()
+        .filter(|container| container.spec.name == name)
+        .collect();
+    attempts.sort_by_key(|container| container.spec.attempt);
+    Ok(attempts)
+}
+
+fn pod_of(
+    answers: &Answers,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<std::sync::Arc<Pod>, Refused> {
+    let found = answers.pods.find(namespace, pod).ok_or_else(|| {
+        Refused::new(
+            StatusCode::NOT_FOUND,
+            format!("pod {namespace}/{pod} does not exist"),
+        )
+    })?;
+    if found
+        .spec
+        .as_ref()
+        .is_none_or(|spec| container_of(spec, container).is_none())
+    {
+        let message = format!("container {container} is not valid for pod {pod}");
+        return Err(Refused::new(StatusCode::BAD_REQUEST, message));
+    }
+    Ok(found)
+}
+
+/// The running attempt of a container.
+pub(super) fn running(
+    answers: &Answers,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<Container, Refused> {
+    let found = pod_of(answers, namespace, pod, container)?;
+    attempts(answers, &found, container)?
+        .pop()
+        .filter(|attempt| matches!(attempt.phase, ContainerPhase::Running { .. }))
+        .ok_or_else(|| {
+            Refused::new(
+                StatusCode::NOT_FOUND,
+                format!("container not found ({container:?})"),
+            )
+        })
+}
+
+/// The attempt of a container whose log is asked for.
+pub(super) fn logged(
+    answers: &Answers,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    previous: bool,
+) -> Result<Container, Refused> {
+    let found = pod_of(answers, namespace, pod, container)?;
+    let mut attempts = attempts(answers, &found, container)?;
+    let newest = attempts.pop();
+    if previous {
+        // A container that ended and waits to be started again is its own previous attempt.
+        let over = newest.filter(|attempt| {
+            matches!(attempt.phase, ContainerPhase::Exited { .. }) && waits(&found, container)
+        });
+        return over.or_else(|| attempts.pop()).ok_or_else(|| {
+            let message =
+                format!("previous terminated container {container:?} in pod {pod:?} not found");
+            Refused::new(StatusCode::BAD_REQUEST, message)
+        });
+    }
+    newest.ok_or_else(|| {
+        let reason = waiting_reason(&found, container);
+        let message =
+            format!("container {container:?} in pod {pod:?} is waiting to start: {reason}");
+        Refused::new(StatusCode::BAD_REQUEST, message)
+    })
+}
+
+fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    all.into_iter().find(|status| status.name == container)
+}
+
+fn waits(pod: &Pod, container: &str) -> bool {
+    status_of(pod, container)
+        .and_then(|status| status.state.as_ref())
+        .is_some_and(|state| state.waiting.is_some())
+}
+
+fn waiting_reason(pod: &Pod, container: &str) -> String {
+    let state = status_of(pod, container).and_then(|status| status.state.clone());
+    let waiting = state.and_then(|state| state.waiting);
+    match waiting.and_then(|waiting| Some((waiting.reason?, waiting.message))) {
+        Some((reason, Some(message))) if reason.contains("Image") => {
+            let what = if reason == "ErrImagePull" {
+                "image can't be pulled"
+            } else {
+                "trying and failing to pull image"
+            };
+            // kubectl shows the reason; what went wrong is in the Events too.
+            format!("{what}: {message}")
+        }
+        Some((reason, _)) => reason,
+        None => "ContainerCreating".to_owned(),
+    }
+}
