@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(lines.failed(&"a"), Duration::from_millis(5));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn failed_and_panicked_work_is_done_again() {
         let queue = Queue::new();
         let attempts = Arc::new(AtomicUsize::new(0));
@@ -294,7 +294,7 @@ mod tests {
                     match attempt {
                         0 => Err(Error::Stale { object }),
                         1 => panic!("a defect"),
-                        2 => Ok(Next::After(Duration::from_secs(3600))),
+                        2 => Ok(Next::After(Duration::from_millis(1))),
                         _ => {
                             stop.cancel();
                             Ok(Next::Done)

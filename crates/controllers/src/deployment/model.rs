@@ -223,6 +223,12 @@ impl Set {
         object::uid_of(&self.object.metadata)
     }
 
+    /// Pods that serve and will go on doing so. A status may lag behind a size that was just reduced; those that go
+    /// are not to be counted on.
+    pub(crate) fn serving(&self) -> i32 {
+        self.available.min(self.replicas)
+    }
+
     /// A number kept in an annotation.
     pub(crate) fn number(&self, annotation: &str) -> Option<i32> {
         object::annotation(&self.object.metadata, annotation)?

@@ -385,7 +385,10 @@ fn drop_empty(plan: &mut Plan) {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::apps::v1::{Deployment, ReplicaSetStatus};
-    use proptest::prelude::*;
+    use proptest::prelude::{
+        Just, ProptestConfig, Strategy as Generator, prop, prop_assert, prop_assert_eq, prop_oneof,
+        proptest,
+    };
     use serde_json::json;
 
     use super::*;
@@ -776,7 +779,7 @@ mod tests {
         Scaled(i32),
     }
 
-    fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
+    fn happening() -> impl Generator<Value = Happening> {
         prop_oneof![
             4 => Just(Happening::Reconciled),
             3 => (0i32..4).prop_map(Happening::Ready),

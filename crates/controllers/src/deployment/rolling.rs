@@ -35,7 +35,7 @@ pub(crate) fn shrink_old(target: &Target, new: Option<&Set>, old: &[&Set]) -> Si
     }
     let least_available = target.replicas - target.max_unavailable();
     let new_replicas = new.map_or(0, |set| set.replicas);
-    let new_unavailable = new.map_or(0, |set| (set.replicas - set.available).max(0));
+    let new_unavailable = new.map_or(0, |set| (set.replicas - set.serving()).max(0));
     let spare = sum(old) + new_replicas - least_available - new_unavailable;
     if spare <= 0 {
         return sizes;
@@ -45,7 +45,7 @@ pub(crate) fn shrink_old(target: &Target, new: Option<&Set>, old: &[&Set]) -> Si
 
     let mut removed = 0;
     for set in &by_age {
-        let useless = (set.replicas - set.available).max(0).min(spare - removed);
+        let useless = (set.replicas - set.serving()).max(0).min(spare - removed);
         if useless > 0 {
             sizes.insert(set.uid().to_owned(), set.replicas - useless);
             removed += useless;
@@ -53,7 +53,7 @@ pub(crate) fn shrink_old(target: &Target, new: Option<&Set>, old: &[&Set]) -> Si
     }
 
     let available: i32 =
-        old.iter().map(|set| set.available).sum::<i32>() + new.map_or(0, |set| set.available);
+        old.iter().map(|set| set.serving()).sum::<i32>() + new.map_or(0, |set| set.serving());
     let mut removable = (available - least_available).max(0);
     for set in &by_age {
         let size = sizes.get(set.uid()).copied().unwrap_or(set.replicas);
