@@ -21,6 +21,10 @@ fn table_name(lab: &str) -> String {
     format!("seaway-{lab}")
 }
 
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::step("opening the way to the internet", error)
+}
+
 /// Remembers what `ip_forward` of this host was before the first lab with `--internet`.
 fn memory(host: &NetNs) -> Result<PathBuf, Error> {
     let (_, inode) = host.identity().map_err(failed)?;
