@@ -10,6 +10,7 @@ use serde_json::Value;
 use seaway_objects::kind::Names;
 
 use crate::object::api_version;
+use crate::protobuf;
 use crate::status::ApiError;
 use crate::strict_json;
 
@@ -17,7 +18,11 @@ use crate::strict_json;
 pub(crate) const LIMIT: usize = 3 << 20;
 
 /// Media types of objects that are read.
-const READ: [&str; 2] = ["application/json", "application/yaml"];
+const READ: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
 
 /// An object as the client sent it.
 #[derive(Debug)]
@@ -99,6 +104,17 @@ pub(crate) fn parse(wanted: &str, media_type: &str, body: &[u8]) -> Result<Sent,
         "application/yaml" => {
             let object =
                 serde_saphyr::from_slice(body).map_err(|e| unrecognized(wanted, &e.to_string()))?;
+            Ok(Sent {
+                object,
+                duplicates: Vec::new(),
+            })
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            let object = protobuf::read(body).map_err(|e| {
+                ApiError::bad_request(format!(
+                    "the object provided is unrecognized (must be of type {wanted}): {e}"
+                ))
+            })?;
             Ok(Sent {
                 object,
                 duplicates: Vec::new(),

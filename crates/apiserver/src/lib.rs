@@ -29,6 +29,7 @@ mod openapi;
 mod path;
 pub mod pki;
 mod pod;
+mod protobuf;
 mod query;
 mod registry;
 mod reply;

@@ -113,7 +113,7 @@ impl Server {
         let (path, options) = (config.store.clone(), tuning.store.clone());
         let store =
             tokio::task::spawn_blocking(move || Store::open_with(&path, &options)).await??;
-        let kinds = seaway_objects::registry();
+        let kinds = seaway_objects::kinds::registry();
         let registry = Registry::new(&kinds);
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in &config.listen {
