@@ -181,9 +181,11 @@ impl PodNetwork {
             node: self.inner.config.node_name.clone(),
         };
         let mut has_range = self.inner.has_range.subscribe();
-        let waited =
-            tokio::time::timeout(RANGE_LIMIT, has_range.wait_for(|has_range| *has_range)).await;
-        if !matches!(waited, Ok(Ok(_))) {
+        // The guard that `wait_for` returns must not live on while this task waits again.
+        let known = tokio::time::timeout(RANGE_LIMIT, has_range.wait_for(|has_range| *has_range))
+            .await
+            .is_ok_and(|waited| waited.is_ok());
+        if !known {
             return Err(none());
         }
         let owner = pod_uid.to_owned();
