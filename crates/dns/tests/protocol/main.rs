@@ -1,4 +1,5 @@
-//! The server as its clients see it: what names mean, what messages look like, and real sockets.
+//! The server as its clients see it: what names mean, what messages look like, real sockets, and the way
+//! from the API server to an answer.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it says no")]
 
@@ -6,3 +7,4 @@ mod cluster;
 mod messages;
 mod names;
 mod sockets;
+mod watching;

@@ -108,6 +108,28 @@ fn nothing_is_left_to_do_quietly() {
     }
 }
 
+/// `./test` runs no examples in documentation, so there must be none that look as if they were tested.
+#[test]
+fn examples_in_documentation_are_marked_as_text() {
+    for file in files("crates", ".rs") {
+        let text = read(&file);
+        let comments = text
+            .lines()
+            .map(str::trim)
+            .filter_map(|line| line.strip_prefix("//!").or(line.strip_prefix("///")));
+        let opening = comments
+            .filter_map(|comment| comment.trim().strip_prefix("```"))
+            .step_by(2);
+        for language in opening {
+            assert!(
+                !["", "rust", "no_run", "should_panic"].contains(&language),
+                "{}: ```text",
+                file.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn a_word_in_a_comment_or_in_quotes_is_not_code() {
     for (line, expected) in [
