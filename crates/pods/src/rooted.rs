@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// A directory taken for `/`.
@@ -20,7 +20,9 @@ impl Root {
     /// Opens the directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Self { dir: rustix::fs::openat(CWD, path, flags, Mode::empty())? })
+        Ok(Self {
+            dir: rustix::fs::openat(CWD, path, flags, Mode::empty())?,
+        })
     }
 
     /// Opens a file below; links are followed inside.
@@ -29,7 +31,8 @@ impl Root {
         // EAGAIN: somebody renames directories meanwhile and the kernel cannot tell whether the walk escaped.
         for _ in 0..16 {
             let relative = relative(path);
-            match rustix::fs::openat2(&self.dir, &relative, flags | OFlags::CLOEXEC, mode, resolve) {
+            match rustix::fs::openat2(&self.dir, &relative, flags | OFlags::CLOEXEC, mode, resolve)
+            {
                 Err(Errno::AGAIN) => {}
                 other => return Ok(other?),
             }
@@ -48,10 +51,15 @@ impl Root {
         // NONBLOCK: a FIFO in the place of the file must not hold us up.
         let fd = self.open_file(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
         if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a regular file",
+            ));
         }
         let mut text = String::new();
-        std::fs::File::from(fd).take(limit).read_to_string(&mut text)?;
+        std::fs::File::from(fd)
+            .take(limit)
+            .read_to_string(&mut text)?;
         Ok(text)
     }
 
@@ -65,7 +73,9 @@ impl Root {
         let mut at = PathBuf::new();
         let mut fd = self.open_file(Path::new("/"), directory, Mode::empty())?;
         for component in relative(path).components() {
-            let Component::Normal(name) = component else { continue };
+            let Component::Normal(name) = component else {
+                continue;
+            };
             match rustix::fs::mkdirat(&fd, name, mode) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
@@ -78,7 +88,10 @@ impl Root {
 
     /// The directory that a path lies in (links followed inside) and the last component (not followed), for the
     /// `*at` calls. `None` for the root itself and for paths that end in `..`.
-    pub(crate) fn parent<'a>(&self, path: &'a Path) -> io::Result<Option<(OwnedFd, &'a std::ffi::OsStr)>> {
+    pub(crate) fn parent<'a>(
+        &self,
+        path: &'a Path,
+    ) -> io::Result<Option<(OwnedFd, &'a std::ffi::OsStr)>> {
         let Some(name) = path.file_name() else {
             return Ok(None);
         };
@@ -86,24 +99,16 @@ impl Root {
         let fd = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Some((fd, name)))
     }
-
-    /// What is at a path, its last component not followed; `None` when nothing is.
-    pub(crate) fn symlink_metadata(&self, path: &Path) -> io::Result<Option<Stat>> {
-        let Some((dir, name)) = self.parent(path)? else {
-            return Ok(Some(rustix::fs::fstat(&self.dir)?));
-        };
-        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
-    }
 }
 
 /// openat2 takes a leading `/` for the root as well, but an empty path for an error.
 fn relative(path: &Path) -> PathBuf {
     let path = path.strip_prefix("/").unwrap_or(path);
-    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() }
+    if path.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        path.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -124,9 +129,18 @@ mod tests {
         symlink("/", dir.path().join("slash")).unwrap();
         let root = Root::open(dir.path()).unwrap();
         assert!(root.read_to_string(Path::new("/absolute"), 100).is_err());
-        assert_eq!(root.read_to_string(Path::new("upwards"), 100).unwrap(), "inside");
-        assert_eq!(root.read_to_string(Path::new("slash/secret"), 100).unwrap(), "inside");
-        assert_eq!(root.read_to_string(Path::new("../../secret"), 100).unwrap(), "inside");
+        assert_eq!(
+            root.read_to_string(Path::new("upwards"), 100).unwrap(),
+            "inside"
+        );
+        assert_eq!(
+            root.read_to_string(Path::new("slash/secret"), 100).unwrap(),
+            "inside"
+        );
+        assert_eq!(
+            root.read_to_string(Path::new("../../secret"), 100).unwrap(),
+            "inside"
+        );
     }
 
     #[test]
@@ -137,10 +151,14 @@ mod tests {
         fs::create_dir(dir.path().join("real")).unwrap();
         symlink("/real", dir.path().join("link")).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        root.create_dir_all(Path::new("/link/a/b"), Mode::from_raw_mode(0o755)).unwrap();
+        root.create_dir_all(Path::new("/link/a/b"), Mode::from_raw_mode(0o755))
+            .unwrap();
         assert!(dir.path().join("real/a/b").is_dir());
         // The link's target does not exist inside, and nothing may appear outside.
-        assert!(root.create_dir_all(Path::new("/out/x"), Mode::from_raw_mode(0o755)).is_err());
+        assert!(
+            root.create_dir_all(Path::new("/out/x"), Mode::from_raw_mode(0o755))
+                .is_err()
+        );
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with images.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// A failed operation of the image store.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,9 @@ pub enum ImageError {
         /// `removed`, `replaced`
         operation: &'static str,
     },
+    /// A task of this process was cut off.
+    #[error("interrupted: the agent is shutting down")]
+    Interrupted,
     /// A file of the store or of an import.
     #[error("cannot {operation} {path}: {source}")]
     File {
@@ -69,5 +73,15 @@ impl ImageError {
             ImageError::NeverPull { .. } => "ErrImageNeverPull",
             _ => "ErrImagePull",
         }
+    }
+}
+
+/// Turns an I/O error into one that names what was tried on which file.
+pub(super) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::File {
+        operation,
+        path,
+        source,
     }
 }

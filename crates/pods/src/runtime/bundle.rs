@@ -43,7 +43,11 @@ pub(super) fn environment(spec: &ContainerSpec, image: &ImageInfo) -> Vec<String
         .filter(|entry| !spec.env.contains_key(entry.split('=').next().unwrap_or("")))
         .cloned()
         .collect();
-    env.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
+    env.extend(
+        spec.env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
     let has = |env: &[String], name: &str| env.iter().any(|entry| entry.starts_with(name));
     if !has(&env, "PATH=") {
         env.push(format!("PATH={DEFAULT_PATH}"));
@@ -59,7 +63,11 @@ pub(super) fn environment(spec: &ContainerSpec, image: &ImageInfo) -> Vec<String
 
 /// The container's working directory.
 pub(super) fn working_dir<'a>(spec: &'a ContainerSpec, image: &'a ImageInfo) -> &'a str {
-    match spec.working_dir.as_deref().unwrap_or(&image.config.working_dir) {
+    match spec
+        .working_dir
+        .as_deref()
+        .unwrap_or(&image.config.working_dir)
+    {
         "" => "/",
         dir => dir,
     }
@@ -114,15 +122,30 @@ impl Bundle<'_> {
         let sys = if privileged { "rw" } else { "ro" };
         let mut mounts = vec![
             special("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-            special("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            special(
+                "/dev",
+                "tmpfs",
+                &["nosuid", "strictatime", "mode=755", "size=65536k"],
+            ),
             special(
                 "/dev/pts",
                 "devpts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+                &[
+                    "nosuid",
+                    "noexec",
+                    "newinstance",
+                    "ptmxmode=0666",
+                    "mode=0620",
+                    "gid=5",
+                ],
             ),
             special("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
             special("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
-            special("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
+            special(
+                "/sys/fs/cgroup",
+                "cgroup",
+                &["nosuid", "noexec", "nodev", "relatime", sys],
+            ),
             json!({
                 "destination": "/dev/shm", "type": "bind", "source": self.shm,
                 "options": ["rbind", "rw", "nosuid", "noexec", "nodev"],
@@ -131,7 +154,11 @@ impl Bundle<'_> {
         if self.image.rootfs == Rootfs::Host {
             mounts.extend(self.hidden.iter().map(|dir| {
                 // What programs expect to be writable for everybody stays so.
-                let mode = if dir.ends_with("tmp") { "mode=1777" } else { "mode=755" };
+                let mode = if dir.ends_with("tmp") {
+                    "mode=1777"
+                } else {
+                    "mode=755"
+                };
                 json!({
                     "destination": dir, "type": "tmpfs", "source": "tmpfs",
                     "options": ["nosuid", "nodev", mode],
@@ -142,12 +169,13 @@ impl Bundle<'_> {
             mounts.push(bind(self.exe, Path::new(BINARY), true));
         }
         mounts.push(bind(self.termination, &self.termination_path(), false));
-        mounts.extend(
-            self.spec
-                .mounts
-                .iter()
-                .map(|Mount { source, destination, read_only }| bind(source, destination, *read_only)),
-        );
+        mounts.extend(self.spec.mounts.iter().map(
+            |Mount {
+                 source,
+                 destination,
+                 read_only,
+             }| bind(source, destination, *read_only),
+        ));
         mounts
     }
 
@@ -181,11 +209,17 @@ fn resources(limits: &Limits, privileged: bool) -> Value {
     if let Some(millis) = limits.cpu_millis {
         // The kernel takes no quota below 1 ms (kubelet: minQuotaPeriod).
         cpu.insert("period".into(), json!(CPU_PERIOD));
-        cpu.insert("quota".into(), json!((millis * CPU_PERIOD / 1000).max(1000)));
+        cpu.insert(
+            "quota".into(),
+            json!((millis * CPU_PERIOD / 1000).max(1000)),
+        );
     }
     if let Some(millis) = limits.cpu_request_millis {
         // kubelet's MilliCPUToShares, with its bounds.
-        cpu.insert("shares".into(), json!((millis * 1024 / 1000).clamp(2, 262_144)));
+        cpu.insert(
+            "shares".into(),
+            json!((millis * 1024 / 1000).clamp(2, 262_144)),
+        );
     }
     if !cpu.is_empty() {
         resources["cpu"] = Value::Object(cpu);
@@ -200,7 +234,11 @@ const CPU_PERIOD: i64 = 100_000;
 fn capabilities(spec: &ContainerSpec) -> Vec<String> {
     let full = |name: &String| {
         let name = name.to_ascii_uppercase();
-        if name.starts_with("CAP_") || name == "ALL" { name } else { format!("CAP_{name}") }
+        if name.starts_with("CAP_") || name == "ALL" {
+            name
+        } else {
+            format!("CAP_{name}")
+        }
     };
     let add: Vec<String> = spec.capabilities_add.iter().map(full).collect();
     let drop: Vec<String> = spec.capabilities_drop.iter().map(full).collect();
@@ -212,14 +250,24 @@ fn capabilities(spec: &ContainerSpec) -> Vec<String> {
     } else {
         DEFAULT_CAPABILITIES
     };
-    let mut result: Vec<String> =
-        start.iter().map(|name| (*name).to_owned()).filter(|name| !drop.contains(name)).collect();
+    let mut result: Vec<String> = start
+        .iter()
+        .map(|name| (*name).to_owned())
+        .filter(|name| !drop.contains(name))
+        .collect();
     for name in add.into_iter().filter(|name| name != "ALL") {
         if !result.contains(&name) {
             result.push(name);
         }
     }
-    if spec.privileged { ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect() } else { result }
+    if spec.privileged {
+        ALL_CAPABILITIES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    } else {
+        result
+    }
 }
 
 /// containerd's default set (`oci.defaultUnixCaps`).
@@ -302,8 +350,13 @@ const MASKED: &[&str] = &[
 ];
 
 /// containerd's `oci.defaultReadonlyPaths`.
-const READ_ONLY: &[&str] =
-    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: &[&str] = &[
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 #[cfg(test)]
 mod tests {
@@ -314,7 +367,11 @@ mod tests {
         let env = vec!["PATH=/image".to_owned(), "A=image".to_owned()];
         ImageInfo {
             id: "sha256:0".into(),
-            config: ImageConfig { env, working_dir: "/srv".into(), ..ImageConfig::default() },
+            config: ImageConfig {
+                env,
+                working_dir: "/srv".into(),
+                ..ImageConfig::default()
+            },
             size: 0,
             rootfs,
             built_in,
@@ -328,7 +385,11 @@ mod tests {
             argv: vec!["run".into()],
             env: environment(spec, image),
             working_dir: working_dir(spec, image),
-            identity: Identity { uid: 1, gid: 2, additional_gids: vec![3] },
+            identity: Identity {
+                uid: 1,
+                gid: 2,
+                additional_gids: vec![3],
+            },
             rootfs: Path::new("/state/rootfs"),
             sandbox_pid: 77,
             cgroup: "/seaway/lab/node-1/pod1/web.0",
@@ -341,19 +402,39 @@ mod tests {
     }
 
     fn destinations(config: &Value) -> Vec<&str> {
-        config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect()
+        config["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["destination"].as_str().unwrap())
+            .collect()
     }
 
     #[test]
     fn libcontainer_reads_what_we_write() {
-        let config = config(&ContainerSpec::default(), &image(Rootfs::Host, Some(BuiltIn::Whoami)));
+        let config = config(
+            &ContainerSpec::default(),
+            &image(Rootfs::Host, Some(BuiltIn::Whoami)),
+        );
         let spec: libcontainer::oci_spec::runtime::Spec = serde_json::from_value(config).unwrap();
-        assert_eq!(spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 6);
+        assert_eq!(
+            spec.linux()
+                .as_ref()
+                .unwrap()
+                .namespaces()
+                .as_ref()
+                .unwrap()
+                .len(),
+            6
+        );
     }
 
     #[test]
     fn the_pods_environment_wins_over_the_images() {
-        let mut spec = ContainerSpec { tty: true, ..ContainerSpec::default() };
+        let mut spec = ContainerSpec {
+            tty: true,
+            ..ContainerSpec::default()
+        };
         spec.env.insert("A".into(), "pod".into());
         assert_eq!(
             environment(&spec, &image(Rootfs::Host, None)),
@@ -368,7 +449,10 @@ mod tests {
             ..ContainerSpec::default()
         };
         let env = environment(&spec, &image(Rootfs::Host, Some(BuiltIn::Whoami)));
-        assert!(env.contains(&"SEAWAY_WHOAMI_PORTS=80/TCP,53/UDP".to_owned()), "{env:?}");
+        assert!(
+            env.contains(&"SEAWAY_WHOAMI_PORTS=80/TCP,53/UDP".to_owned()),
+            "{env:?}"
+        );
     }
 
     #[test]
@@ -385,7 +469,11 @@ mod tests {
     fn volumes_come_after_what_they_may_lie_in() {
         let mut spec = ContainerSpec::default();
         let destination = PathBuf::from("/run/secrets");
-        spec.mounts.push(Mount { source: "/x".into(), destination, read_only: true });
+        spec.mounts.push(Mount {
+            source: "/x".into(),
+            destination,
+            read_only: true,
+        });
         let config = config(&spec, &image(Rootfs::Host, None));
         let order = destinations(&config);
         let place = |path| order.iter().position(|at| *at == path).unwrap();
@@ -407,7 +495,11 @@ mod tests {
                 "cpu": { "period": 100_000, "quota": 25_000, "shares": 102 },
             })
         );
-        let tiny = Limits { cpu_millis: Some(1), cpu_request_millis: Some(0), memory: None };
+        let tiny = Limits {
+            cpu_millis: Some(1),
+            cpu_request_millis: Some(0),
+            memory: None,
+        };
         assert_eq!(resources(&tiny, false)["cpu"]["quota"], 1000);
         assert_eq!(resources(&tiny, false)["cpu"]["shares"], 2);
     }
@@ -426,8 +518,14 @@ mod tests {
         assert_eq!(of(&["NET_ADMIN"], &["ALL"]), ["CAP_NET_ADMIN"]);
         assert_eq!(of(&["cap_chown"], &[]).len(), DEFAULT_CAPABILITIES.len());
         assert!(!of(&[], &["NET_RAW"]).contains(&"CAP_NET_RAW".to_owned()));
-        assert_eq!(of(&["ALL"], &["SYS_TIME"]).len(), ALL_CAPABILITIES.len() - 1);
-        let privileged = ContainerSpec { privileged: true, ..ContainerSpec::default() };
+        assert_eq!(
+            of(&["ALL"], &["SYS_TIME"]).len(),
+            ALL_CAPABILITIES.len() - 1
+        );
+        let privileged = ContainerSpec {
+            privileged: true,
+            ..ContainerSpec::default()
+        };
         assert_eq!(capabilities(&privileged), ALL_CAPABILITIES);
     }
 }

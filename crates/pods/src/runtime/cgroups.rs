@@ -40,10 +40,20 @@ fn parse_mountinfo(text: &str) -> Vec<PathBuf> {
 fn directories(cgroup: &str) -> Result<Vec<PathBuf>, RuntimeError> {
     let relative = cgroup.trim_start_matches('/');
     // An empty path would be the root of every hierarchy, a `..` somebody else's.
-    if relative.is_empty() || relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(RuntimeError::InvalidId { what: "cgroup path", id: cgroup.to_owned() });
+    if relative.is_empty()
+        || relative
+            .split('/')
+            .any(|part| matches!(part, "" | "." | ".."))
+    {
+        return Err(RuntimeError::InvalidId {
+            what: "cgroup path",
+            id: cgroup.to_owned(),
+        });
     }
-    Ok(hierarchies()?.into_iter().map(|root| root.join(relative)).collect())
+    Ok(hierarchies()?
+        .into_iter()
+        .map(|root| root.join(relative))
+        .collect())
 }
 
 /// Whether the kernel ended a process of this cgroup for its memory.
@@ -84,7 +94,11 @@ fn kill_below(dir: &Path) -> Result<(), RuntimeError> {
         return Ok(());
     };
     // 0 is a process outside of our PID namespace; it is not ours to signal.
-    for pid in text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0) {
+    for pid in text
+        .lines()
+        .filter_map(|line| line.parse::<i32>().ok())
+        .filter(|pid| *pid > 0)
+    {
         if let Some(pid) = rustix::process::Pid::from_raw(pid) {
             // It may have ended meanwhile.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -133,7 +147,11 @@ fn remove_below(dir: &Path, deadline: Instant) -> Result<(), RuntimeError> {
 }
 
 fn children(dir: &Path) -> Result<Vec<PathBuf>, RuntimeError> {
-    let list = |source| RuntimeError::Cgroup { operation: "list", path: dir.to_owned(), source };
+    let list = |source| RuntimeError::Cgroup {
+        operation: "list",
+        path: dir.to_owned(),
+        source,
+    };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -168,8 +186,14 @@ mod tests {
 
     #[test]
     fn the_counter_reads_the_same_in_both_versions() {
-        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), 2);
-        assert_eq!(oom_kills("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n"), 1);
+        assert_eq!(
+            oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            2
+        );
+        assert_eq!(
+            oom_kills("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n"),
+            1
+        );
         assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\n"), 0);
     }
 

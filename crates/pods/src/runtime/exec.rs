@@ -32,7 +32,9 @@ pub fn exec_main(args: &[String]) -> ExitCode {
         eprintln!("usage: internal exec-helper <container directory>");
         return ExitCode::FAILURE;
     };
-    match run(&ContainerDir { path: PathBuf::from(dir) }) {
+    match run(&ContainerDir {
+        path: PathBuf::from(dir),
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -84,12 +86,16 @@ struct Process {
 
 fn start(dir: &ContainerDir, own: &Path, request: &ExecRequest) -> Result<Process, Error> {
     let mut config: Value = serde_json::from_slice(&fs::read(dir.path.join("config.json"))?)?;
-    let process = config.get_mut("process").ok_or("config.json has no process")?;
+    let process = config
+        .get_mut("process")
+        .ok_or("config.json has no process")?;
     process["args"] = Value::from(request.command.clone());
     process["terminal"] = Value::from(request.tty);
     if request.tty
         && let Some(env) = process["env"].as_array_mut()
-        && !env.iter().any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM=")))
+        && !env
+            .iter()
+            .any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM=")))
     {
         env.push("TERM=xterm".into());
     }
@@ -102,7 +108,9 @@ fn start(dir: &ContainerDir, own: &Path, request: &ExecRequest) -> Result<Proces
     let process_file = own.join("process.json");
     fs::write(&process_file, serde_json::to_vec(process)?)?;
 
-    let own_dir = ContainerDir { path: own.to_owned() };
+    let own_dir = ContainerDir {
+        path: own.to_owned(),
+    };
     let stdio = Stdio::open(&own_dir, request.tty, request.stdin, &identity)?;
     let builder = ContainerBuilder::new(CONTAINER.to_owned(), SyscallType::default())
         .with_root_path(own)?
@@ -129,7 +137,10 @@ impl OwnDir {
         let copy = path.join(CONTAINER);
         fs::create_dir_all(&copy)?;
         let own = Self { path };
-        fs::copy(dir.path.join("oci").join(CONTAINER).join("state.json"), copy.join("state.json"))?;
+        fs::copy(
+            dir.path.join("oci").join(CONTAINER).join("state.json"),
+            copy.join("state.json"),
+        )?;
         Ok(own)
     }
 }

@@ -90,9 +90,10 @@ impl LogWriter {
     /// Writes what came without an end of line.
     pub(super) fn finish(&mut self, now: Timestamp) -> io::Result<()> {
         let mut entries = Vec::new();
-        for (stream, pending) in
-            [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)]
-        {
+        for (stream, pending) in [
+            (Stream::Stdout, &mut self.stdout),
+            (Stream::Stderr, &mut self.stderr),
+        ] {
             if !pending.is_empty() {
                 entry(&mut entries, stream, 'P', pending, now);
                 pending.clear();
@@ -109,7 +110,10 @@ impl LogWriter {
             let mut old = self.path.clone().into_os_string();
             old.push(".1");
             fs::rename(&self.path, old)?;
-            self.file = OpenOptions::new().create_new(true).append(true).open(&self.path)?;
+            self.file = OpenOptions::new()
+                .create_new(true)
+                .append(true)
+                .open(&self.path)?;
             self.size = 0;
         }
         self.file.write_all(entries)?;
@@ -138,7 +142,8 @@ mod tests {
         let path = dir.path().join("log");
         let mut log = LogWriter::open(&path).unwrap();
         log.write(Stream::Stdout, b"one\ntw", at(5)).unwrap();
-        log.write(Stream::Stderr, b"oops\n", at(1_000_000_000)).unwrap();
+        log.write(Stream::Stderr, b"oops\n", at(1_000_000_000))
+            .unwrap();
         log.write(Stream::Stdout, b"o\n\nend", at(7)).unwrap();
         log.finish(at(8)).unwrap();
         assert_eq!(
@@ -178,11 +183,19 @@ mod tests {
         let mut log = LogWriter::open(&path).unwrap();
         log.max_file = 100;
         for n in 0..4 {
-            log.write(Stream::Stdout, format!("line {n} {}\n", "-".repeat(20)).as_bytes(), at(0))
-                .unwrap();
+            log.write(
+                Stream::Stdout,
+                format!("line {n} {}\n", "-".repeat(20)).as_bytes(),
+                at(0),
+            )
+            .unwrap();
         }
         assert!(fs::read_to_string(&path).unwrap().contains("line 3"));
-        assert!(fs::read_to_string(dir.path().join("log.1")).unwrap().contains("line 2"));
+        assert!(
+            fs::read_to_string(dir.path().join("log.1"))
+                .unwrap()
+                .contains("line 2")
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

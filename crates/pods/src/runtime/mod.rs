@@ -29,9 +29,9 @@ pub use cgroups::remove_cgroup;
 pub use error::RuntimeError;
 pub use exec::exec_main;
 pub use sandbox::sandbox_main;
+pub use session::{Session, SessionEvent, SessionInput, SessionOutput, TerminalSize};
 pub use shim::shim_main;
 pub use supervisor::Runtime;
-pub use session::{Session, SessionEvent, SessionInput, SessionOutput, TerminalSize};
 
 /// Where a runtime keeps its things and what it starts.
 #[derive(Debug, Clone)]

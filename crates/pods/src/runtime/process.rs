@@ -9,8 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use seaway_kernel::pidfd::PidFd;
 
 /// Number and start time of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,8 +75,17 @@ impl ProcessId {
 
     /// Returns when it has ended.
     pub(super) async fn ended(&self) -> io::Result<()> {
-        if let Some(fd) = self.pidfd()? {
-            AsyncFd::with_interest(fd, Interest::READABLE)?.readable().await?.retain_ready();
+        let Ok(pid) = u32::try_from(self.pid) else {
+            return Ok(());
+        };
+        let held = match PidFd::open(pid) {
+            Ok(held) => held,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        // Compared after opening, as in `pidfd`.
+        if self.is_alive()? {
+            held.ended().await.map_err(io::Error::other)?;
         }
         Ok(())
     }
@@ -91,7 +99,10 @@ fn parse_stat(stat: &str) -> io::Result<Option<u64>> {
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next().ok_or_else(malformed)?;
     // State is field 3, so 18 more lie before field 22.
-    let started = fields.nth(18).and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
+    let started = fields
+        .nth(18)
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(malformed)?;
     Ok((!matches!(state, "Z" | "X")).then_some(started))
 }
 
@@ -121,7 +132,10 @@ mod tests {
     fn this_process_is_alive_and_a_later_one_of_its_number_is_not_it() {
         let me = ProcessId::current().unwrap();
         assert!(me.is_alive().unwrap());
-        let other = ProcessId { started: me.started + 1, ..me };
+        let other = ProcessId {
+            started: me.started + 1,
+            ..me
+        };
         assert!(!other.is_alive().unwrap());
         assert!(other.pidfd().unwrap().is_none());
         assert!(!other.signal(Signal::CONT).unwrap());

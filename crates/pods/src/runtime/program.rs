@@ -75,11 +75,13 @@ impl Executor for Program {
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let (path, args) =
-            locate(spec).map_err(|error| ExecutorError::Other(error.to_string()))?;
+        let (path, args) = locate(spec).map_err(|error| ExecutorError::Other(error.to_string()))?;
         let name = args.first().map_or("", String::as_str);
         // `Command::exec` gives the program default signal handling back, which execve alone does not.
-        let error = Command::new(&path).arg0(name).args(args.iter().skip(1)).exec();
+        let error = Command::new(&path)
+            .arg0(name)
+            .args(args.iter().skip(1))
+            .exec();
         let message = format!("exec {}: {error}", path.display());
         eprintln!("{message}");
         Err(ExecutorError::Other(message))
@@ -90,22 +92,33 @@ impl Executor for Program {
 fn locate(spec: &Spec) -> Result<(PathBuf, &[String]), ProgramError> {
     let process = spec.process().as_ref().ok_or(ProgramError::None)?;
     let args = process.args().as_deref().unwrap_or_default();
-    let name = args.first().filter(|name| !name.is_empty()).ok_or(ProgramError::None)?;
+    let name = args
+        .first()
+        .filter(|name| !name.is_empty())
+        .ok_or(ProgramError::None)?;
     let env = process.env().as_deref().unwrap_or_default();
-    let found = find(name, search_path(env), &|path| match rustix::fs::stat(path) {
-        Err(_) => Found::Nothing,
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Found::Directory,
-        Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
-            Ok(()) => Found::Executable,
-            Err(_) => Found::NotExecutable,
+    let found = find(
+        name,
+        search_path(env),
+        &|path| match rustix::fs::stat(path) {
+            Err(_) => Found::Nothing,
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                Found::Directory
+            }
+            Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+                Ok(()) => Found::Executable,
+                Err(_) => Found::NotExecutable,
+            },
         },
-    })?;
+    )?;
     Ok((found, args))
 }
 
 /// `PATH` of an environment.
 fn search_path(env: &[String]) -> &str {
-    env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
+    env.iter()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH)
 }
 
 /// What is at a path.
@@ -172,14 +185,28 @@ impl CommandLine<'_> {
     /// directory as well; the second half is for machines that have `node` but not the script.
     pub(super) fn resolve(&self, root: &Root) -> Result<Vec<String>, ProgramError> {
         let argv: Vec<String> = if self.command.is_empty() {
-            let args = if self.args.is_empty() { &self.image.cmd } else { self.args };
+            let args = if self.args.is_empty() {
+                &self.image.cmd
+            } else {
+                self.args
+            };
             self.image.entrypoint.iter().chain(args).cloned().collect()
         } else if self.built_in == Some(BuiltIn::Whoami) && !self.names_something(root) {
-            self.image.entrypoint.iter().chain(self.command).chain(self.args).cloned().collect()
+            self.image
+                .entrypoint
+                .iter()
+                .chain(self.command)
+                .chain(self.args)
+                .cloned()
+                .collect()
         } else {
             self.command.iter().chain(self.args).cloned().collect()
         };
-        if argv.first().is_none_or(String::is_empty) { Err(ProgramError::None) } else { Ok(argv) }
+        if argv.first().is_none_or(String::is_empty) {
+            Err(ProgramError::None)
+        } else {
+            Ok(argv)
+        }
     }
 
     fn names_something(&self, root: &Root) -> bool {
@@ -202,11 +229,14 @@ impl CommandLine<'_> {
 
 /// Whether an argument is the name of a script in the working directory, such as `index.js`.
 fn is_bare_script(argument: &str) -> bool {
-    const SUFFIXES: [&str; 9] =
-        [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".pl", ".php", ".jar"];
+    const SUFFIXES: [&str; 9] = [
+        ".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".pl", ".php", ".jar",
+    ];
     !argument.starts_with('-')
         && !argument.contains(['/', ' '])
-        && SUFFIXES.iter().any(|suffix| argument.len() > suffix.len() && argument.ends_with(suffix))
+        && SUFFIXES
+            .iter()
+            .any(|suffix| argument.len() > suffix.len() && argument.ends_with(suffix))
 }
 
 fn look_below(root: &Root, path: &Path) -> Found {
@@ -215,7 +245,9 @@ fn look_below(root: &Root, path: &Path) -> Found {
     };
     match rustix::fs::fstat(fd) {
         Err(_) => Found::Nothing,
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Found::Directory,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Found::Directory
+        }
         Ok(stat) if stat.st_mode & 0o111 != 0 => Found::Executable,
         Ok(_) => Found::NotExecutable,
     }
@@ -239,13 +271,19 @@ mod tests {
 
     #[test]
     fn a_program_is_found_or_the_reason_is_runcs() {
-        let find = |name| find(name, "/opt:/bin", &files).map_err(|error| error.to_string());
+        let find = |name: &str| find(name, "/opt:/bin", &files).map_err(|error| error.to_string());
         assert_eq!(find("sh"), Ok("/opt/sh".into()));
         assert_eq!(find("/bin/sh"), Ok("/bin/sh".into()));
         assert_eq!(find("./run"), Ok("./run".into()));
         let error = |name: &str| find(name).unwrap_err();
-        assert_eq!(error("foo"), "exec: \"foo\": executable file not found in $PATH");
-        assert_eq!(error("/foo"), "exec: \"/foo\": stat /foo: no such file or directory");
+        assert_eq!(
+            error("foo"),
+            "exec: \"foo\": executable file not found in $PATH"
+        );
+        assert_eq!(
+            error("/foo"),
+            "exec: \"/foo\": stat /foo: no such file or directory"
+        );
         assert_eq!(error("/bin"), "exec: \"/bin\": is a directory");
         assert_eq!(error("data"), "exec: \"data\": permission denied");
     }
@@ -265,7 +303,10 @@ mod tests {
         let wrapped = std::io::Error::other(
             "error in executing process : invalid executable: exec: \"foo\": executable file not found in $PATH\0",
         );
-        assert_eq!(message_of(&wrapped), "exec: \"foo\": executable file not found in $PATH");
+        assert_eq!(
+            message_of(&wrapped),
+            "exec: \"foo\": executable file not found in $PATH"
+        );
         assert_eq!(message_of(&std::io::Error::other("disk full")), "disk full");
     }
 
@@ -321,7 +362,10 @@ mod tests {
             ["/whoami", "node", "index.js", "Whale Type A, Here.", "arg"]
         );
         assert_eq!(whoami(&["node", "there.js"]), ["node", "there.js", "arg"]);
-        assert_eq!(whoami(&["node", "/scripts/mounted.js"]), ["node", "/scripts/mounted.js", "arg"]);
+        assert_eq!(
+            whoami(&["node", "/scripts/mounted.js"]),
+            ["node", "/scripts/mounted.js", "arg"]
+        );
         assert_eq!(whoami(&["node", "--version"]), ["node", "--version", "arg"]);
     }
 
@@ -336,6 +380,9 @@ mod tests {
             env: &[],
             working_dir: "/",
         };
-        assert_eq!(line.resolve(&Root::open(dir.path()).unwrap()), Err(ProgramError::None));
+        assert_eq!(
+            line.resolve(&Root::open(dir.path()).unwrap()),
+            Err(ProgramError::None)
+        );
     }
 }

@@ -98,17 +98,30 @@ pub(super) enum Channels {
 impl Relay {
     pub(super) fn new(child: OwnedFd, channels: Channels, slow: SlowClient) -> io::Result<Self> {
         let (input, outputs, terminal) = match channels {
-            Channels::Pipes { stdin, stdout, stderr } => (
+            Channels::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => (
                 stdin,
                 vec![
-                    Output { fd: stdout, stream: Stream::Stdout },
-                    Output { fd: stderr, stream: Stream::Stderr },
+                    Output {
+                        fd: stdout,
+                        stream: Stream::Stdout,
+                    },
+                    Output {
+                        fd: stderr,
+                        stream: Stream::Stderr,
+                    },
                 ],
                 None,
             ),
             Channels::Terminal(master) => (
                 Some(master.try_clone()?),
-                vec![Output { fd: master.try_clone()?, stream: Stream::Stdout }],
+                vec![Output {
+                    fd: master.try_clone()?,
+                    stream: Stream::Stdout,
+                }],
                 Some(master),
             ),
         };
@@ -116,7 +129,11 @@ impl Relay {
             Some(fd) => {
                 let flags = rustix::fs::fcntl_getfl(&fd)?;
                 rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
-                Some(Input { fd, queue: BytesMut::new(), end: false })
+                Some(Input {
+                    fd,
+                    queue: BytesMut::new(),
+                    end: false,
+                })
             }
             None => None,
         };
@@ -141,7 +158,11 @@ impl Relay {
     }
 
     /// Takes clients from a socket. Whether they end standard input when they say so, or leave it open for the next.
-    pub(super) fn accept_from(mut self, listener: UnixListener, ends_input: bool) -> io::Result<Self> {
+    pub(super) fn accept_from(
+        mut self,
+        listener: UnixListener,
+        ends_input: bool,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         self.listener = Some(listener);
         self.ends_input = ends_input;
@@ -158,7 +179,12 @@ impl Relay {
         stream.set_nonblocking(true)?;
         let mut to_send = BytesMut::new();
         Frame::Started.encode(&mut to_send);
-        self.clients.push(Client { stream, received, to_send, gone: false });
+        self.clients.push(Client {
+            stream,
+            received,
+            to_send,
+            gone: false,
+        });
         Ok(())
     }
 
@@ -207,27 +233,49 @@ impl Relay {
     /// Whether output has to wait for the one who reads it.
     fn is_full(&self) -> bool {
         self.slow == SlowClient::Wait
-            && self.clients.iter().any(|client| client.to_send.len() > HIGH_WATER)
+            && self
+                .clients
+                .iter()
+                .any(|client| client.to_send.len() > HIGH_WATER)
     }
 
     fn poll_once(&mut self) -> io::Result<()> {
         let full = self.is_full();
-        let input_full = self.input.as_ref().is_some_and(|input| input.queue.len() > HIGH_WATER);
+        let input_full = self
+            .input
+            .as_ref()
+            .is_some_and(|input| input.queue.len() > HIGH_WATER);
         let timeout = match self.exited {
             None => None,
             Some(since) => Some(
-                Timespec::try_from(DRAIN.saturating_sub(since.elapsed()))
-                    .unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }),
+                Timespec::try_from(DRAIN.saturating_sub(since.elapsed())).unwrap_or(Timespec {
+                    tv_sec: 1,
+                    tv_nsec: 0,
+                }),
             ),
         };
         let (child, outputs, listener, clients, input);
         {
-            let read = |wanted: bool| if wanted { PollFlags::IN } else { PollFlags::empty() };
+            let read = |wanted: bool| {
+                if wanted {
+                    PollFlags::IN
+                } else {
+                    PollFlags::empty()
+                }
+            };
             let mut fds = vec![PollFd::new(&self.child, read(self.exited.is_none()))];
             // Without interest even an end of file is not reported, so a full buffer does not spin.
             let polled_outputs = if full { 0 } else { self.outputs.len() };
-            fds.extend(self.outputs[..polled_outputs].iter().map(|it| PollFd::new(&it.fd, PollFlags::IN)));
-            fds.extend(self.listener.iter().map(|it| PollFd::new(it, PollFlags::IN)));
+            fds.extend(
+                self.outputs[..polled_outputs]
+                    .iter()
+                    .map(|it| PollFd::new(&it.fd, PollFlags::IN)),
+            );
+            fds.extend(
+                self.listener
+                    .iter()
+                    .map(|it| PollFd::new(it, PollFlags::IN)),
+            );
             fds.extend(self.clients.iter().map(|client| {
                 let mut wanted = read(!input_full);
                 if !client.to_send.is_empty() {
@@ -410,14 +458,20 @@ impl Client {
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// A descriptor that becomes readable when a child ends.
 pub(super) fn pidfd_of_child(pid: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a process id"))?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    Ok(rustix::process::pidfd_open(
+        pid,
+        rustix::process::PidfdFlags::empty(),
+    )?)
 }
 
 /// Reads frames off a blocking socket until one is complete, keeping what came with it.
@@ -444,7 +498,12 @@ pub(super) fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0u8; 256];
     let mut parts = [io::IoSliceMut::new(&mut name)];
-    recvmsg(stream.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    recvmsg(
+        stream.as_fd(),
+        &mut parts,
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(mut fds) = message
             && let Some(fd) = fds.next()

@@ -6,13 +6,14 @@
 //! for the machine's own root it nearly always would.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use crate::images::Rootfs;
+use crate::images::{Rootfs, hold_layer};
 
 /// What could not be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +27,21 @@ pub(super) enum RootfsError {
 /// mount(2) takes one page of options.
 const MAX_OPTIONS: usize = 4095;
 
+/// A mounted root file system, whose layers stay in the image store while this lives.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    pub(super) path: PathBuf,
+    _layers: Vec<OwnedFd>,
+}
+
 /// Mounts the root file system at `<dir>/rootfs`. Must be called by a process with one thread, once.
-pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<PathBuf, RootfsError> {
+pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<Mounted, RootfsError> {
     fn failed<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> RootfsError {
         let what = what.into();
-        move |error| RootfsError::Mount { what, source: error.into() }
+        move |error| RootfsError::Mount {
+            what,
+            source: error.into(),
+        }
     }
     unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make a mount namespace"))?;
     // What others unmount goes from here as well; what is mounted here stays here.
@@ -50,9 +61,15 @@ pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<PathBuf, RootfsError>
     }
 
     // Layers are named relative to their directory: an image may have a hundred, and options are short.
+    let mut held = Vec::new();
     let (base, lower) = match rootfs {
         Rootfs::Host => (PathBuf::from("/"), vec![".".to_owned()]),
-        Rootfs::Layers(layers) => relative_layers(layers),
+        Rootfs::Layers(layers) => {
+            for layer in layers {
+                held.push(hold_layer(layer).map_err(failed(format!("use {}", layer.display())))?);
+            }
+            relative_layers(layers)
+        }
     };
     let count = lower.len();
     // The first is the uppermost.
@@ -71,24 +88,43 @@ pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<PathBuf, RootfsError>
     std::env::set_current_dir(&base).map_err(failed(format!("enter {}", base.display())))?;
     let options = std::ffi::CString::new(options)
         .map_err(|error| failed("mount the root file system")(io::Error::other(error)))?;
-    let mounted = rustix::mount::mount("overlay", &target, "overlay", MountFlags::empty(), &*options);
+    let mounted = rustix::mount::mount(
+        "overlay",
+        &target,
+        "overlay",
+        MountFlags::empty(),
+        &*options,
+    );
     std::env::set_current_dir(&here).map_err(failed(format!("enter {}", here.display())))?;
     mounted.map_err(failed("mount the root file system (overlayfs)"))?;
-    Ok(target)
+    Ok(Mounted {
+        path: target,
+        _layers: held,
+    })
 }
 
 /// Directory that all layers lie in, and their names in it; `/` and whole paths when they do not.
 fn relative_layers(layers: &[PathBuf]) -> (PathBuf, Vec<String>) {
-    let base = layers.first().and_then(|path| path.parent()).unwrap_or(Path::new("/"));
+    let base = layers
+        .first()
+        .and_then(|path| path.parent())
+        .unwrap_or(Path::new("/"));
     let names: Option<Vec<String>> = layers
         .iter()
-        .map(|path| path.strip_prefix(base).ok().map(|name| name.to_string_lossy().into_owned()))
+        .map(|path| {
+            path.strip_prefix(base)
+                .ok()
+                .map(|name| name.to_string_lossy().into_owned())
+        })
         .collect();
     match names {
         Some(names) => (base.to_owned(), names),
         None => (
             PathBuf::from("/"),
-            layers.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            layers
+                .iter()
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect(),
         ),
     }
 }
@@ -114,7 +150,10 @@ mod tests {
         let layers = ["/data/images/layers/a", "/data/images/layers/b"].map(PathBuf::from);
         assert_eq!(
             relative_layers(&layers),
-            ("/data/images/layers".into(), vec!["a".to_owned(), "b".to_owned()])
+            (
+                "/data/images/layers".into(),
+                vec!["a".to_owned(), "b".to_owned()]
+            )
         );
         let scattered = ["/x/a", "/y/b"].map(PathBuf::from);
         assert_eq!(relative_layers(&scattered).0, Path::new("/"));

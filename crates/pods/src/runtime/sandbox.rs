@@ -9,7 +9,9 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 
 use super::SandboxSpec;
 
@@ -32,7 +34,9 @@ fn hold(args: &[String]) -> io::Result<std::convert::Infallible> {
         return Err(io::Error::other("usage: internal sandbox <spec>"));
     };
     let spec: SandboxSpec = serde_json::from_str(spec)?;
-    let doing = |what: &'static str| move |error: nix::Error| io::Error::other(format!("cannot {what}: {error}"));
+    let doing = |what: &'static str| {
+        move |error: nix::Error| io::Error::other(format!("cannot {what}: {error}"))
+    };
     nix::unistd::setsid().map_err(doing("leave the agent's session"))?;
     // For `ps`; a name is 15 bytes.
     nix::sys::prctl::set_name(c"seaway-sandbox").map_err(doing("set the process name"))?;
@@ -52,7 +56,10 @@ fn hold(args: &[String]) -> io::Result<std::convert::Infallible> {
     stdout.write_all(READY.as_bytes())?;
     stdout.flush()?;
     // The agent may go and come back; nothing of its is kept open.
-    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     loop {
@@ -73,7 +80,9 @@ fn loopback_up() -> io::Result<()> {
     let mut answer = [0u8; 256];
     let length = recv(fd, &mut answer, MsgFlags::empty())?;
     // nlmsgerr: the error number follows the 16 bytes of the header; 0 acknowledges.
-    let error = answer[..length].get(16..20).and_then(|bytes| bytes.try_into().ok());
+    let error = answer[..length]
+        .get(16..20)
+        .and_then(|bytes| bytes.try_into().ok());
     match error.map(i32::from_ne_bytes) {
         Some(0) => Ok(()),
         Some(error) => Err(io::Error::from_raw_os_error(-error)),

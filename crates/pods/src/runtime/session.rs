@@ -62,7 +62,11 @@ impl Session {
         let (read, write) = stream.into_split();
         let mut session = Self {
             input: SessionInput { stream: write },
-            output: SessionOutput { stream: read, received: BytesMut::new(), ended: false },
+            output: SessionOutput {
+                stream: read,
+                received: BytesMut::new(),
+                ended: false,
+            },
         };
         if let Some(request) = request {
             session.input.send(request).await?;
@@ -70,8 +74,12 @@ impl Session {
         match session.output.frame().await? {
             Some(Frame::Started) => Ok(session),
             Some(Frame::Failed(code, message)) => Err(RuntimeError::Exec { message, code }),
-            Some(_) => Err(RuntimeError::Session { source: io::ErrorKind::InvalidData.into() }),
-            None => Err(RuntimeError::Session { source: io::ErrorKind::UnexpectedEof.into() }),
+            Some(_) => Err(RuntimeError::Session {
+                source: io::ErrorKind::InvalidData.into(),
+            }),
+            None => Err(RuntimeError::Session {
+                source: io::ErrorKind::UnexpectedEof.into(),
+            }),
         }
     }
 }
@@ -80,7 +88,8 @@ impl SessionInput {
     /// Feeds standard input; waits while the process does not read.
     pub async fn write(&mut self, data: &[u8]) -> Result<(), RuntimeError> {
         for piece in data.chunks(CHUNK) {
-            self.send(Frame::Stdin(Bytes::copy_from_slice(piece))).await?;
+            self.send(Frame::Stdin(Bytes::copy_from_slice(piece)))
+                .await?;
         }
         Ok(())
     }
@@ -98,7 +107,10 @@ impl SessionInput {
     async fn send(&mut self, frame: Frame) -> Result<(), RuntimeError> {
         let mut bytes = BytesMut::new();
         frame.encode(&mut bytes);
-        self.stream.write_all(&bytes).await.map_err(|source| RuntimeError::Session { source })
+        self.stream
+            .write_all(&bytes)
+            .await
+            .map_err(|source| RuntimeError::Session { source })
     }
 }
 
@@ -117,7 +129,9 @@ impl SessionOutput {
                 SessionEvent::Exit(code)
             }
             Some(_) => {
-                return Err(RuntimeError::Session { source: io::ErrorKind::InvalidData.into() });
+                return Err(RuntimeError::Session {
+                    source: io::ErrorKind::InvalidData.into(),
+                });
             }
             None => {
                 self.ended = true;

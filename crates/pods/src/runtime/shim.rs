@@ -42,7 +42,9 @@ pub fn shim_main(args: &[String]) -> ExitCode {
         eprintln!("usage: internal shim <container directory>");
         return ExitCode::FAILURE;
     };
-    match run(&ContainerDir { path: PathBuf::from(dir) }) {
+    match run(&ContainerDir {
+        path: PathBuf::from(dir),
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -59,7 +61,11 @@ fn run(dir: &ContainerDir) -> Result<(), Error> {
     std::env::set_current_dir(&dir.path)?;
     let start = dir.start()?.ok_or("start.json is missing")?;
     let shim = Some(ProcessId::current()?);
-    let creating = StateRecord { phase: ContainerPhase::Creating, shim, init: None };
+    let creating = StateRecord {
+        phase: ContainerPhase::Creating,
+        shim,
+        init: None,
+    };
     if !dir.claim_state(&creating)? {
         // An agent that came back has given this container up.
         return Ok(());
@@ -88,8 +94,15 @@ fn run(dir: &ContainerDir) -> Result<(), Error> {
         }
     };
     let started_at = Timestamp::now().as_second();
-    let phase = ContainerPhase::Running { pid: started.init, started_at };
-    dir.write_state(&StateRecord { phase, shim, init: ProcessId::of(started.init)? })?;
+    let phase = ContainerPhase::Running {
+        pid: started.init,
+        started_at,
+    };
+    dir.write_state(&StateRecord {
+        phase,
+        shim,
+        init: ProcessId::of(started.init)?,
+    })?;
     // The agent reads standard output to its end.
     rustix::stdio::dup2_stdout(fs::OpenOptions::new().write(true).open("/dev/null")?)?;
 
@@ -120,6 +133,7 @@ fn run(dir: &ContainerDir) -> Result<(), Error> {
 struct Started {
     init: i32,
     relay: Relay,
+    _rootfs: rootfs::Mounted,
 }
 
 /// Makes the container and starts it.
@@ -129,7 +143,7 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
         return Err("the Pod's sandbox is gone".into());
     }
     let rootfs = rootfs::mount(&dir.path, &image.rootfs)?;
-    let root = Root::open(&rootfs)?;
+    let root = Root::open(&rootfs.path)?;
     let working_dir = bundle::working_dir(spec, image);
     if !working_dir.starts_with('/') {
         return Err(format!("working directory {working_dir:?} is not an absolute path").into());
@@ -169,7 +183,7 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
         env,
         working_dir,
         identity: identity.clone(),
-        rootfs: &rootfs,
+        rootfs: &rootfs.path,
         sandbox_pid: start.sandbox.pid,
         cgroup: &start.cgroup,
         exe: &start.exe,
@@ -185,25 +199,49 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
         .with_root_path(dir.path.join("oci"))?
         .with_executor(Program);
     let (builder, pending) = stdio.give_to(builder, &dir.path);
-    let mut container =
-        builder.as_init(&dir.path).with_systemd(false).with_detach(true).build()?;
-    let init = container.pid().ok_or("libcontainer did not tell the container's process")?;
-    let relay = Relay::new(pidfd_of_child(init.as_raw())?, pending.channels()?, SlowClient::Drop)?
-        .log_to(LogWriter::open(&dir.log())?)
-        .accept_from(UnixListener::bind(ATTACH_SOCKET)?, spec.stdin_once)?;
+    let mut container = builder
+        .as_init(&dir.path)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()?;
+    let init = container
+        .pid()
+        .ok_or("libcontainer did not tell the container's process")?;
+    let relay = Relay::new(
+        pidfd_of_child(init.as_raw())?,
+        pending.channels()?,
+        SlowClient::Drop,
+    )?
+    .log_to(LogWriter::open(&dir.log())?)
+    .accept_from(UnixListener::bind(ATTACH_SOCKET)?, spec.stdin_once)?;
     container.start()?;
-    Ok(Started { init: init.as_raw(), relay })
+    Ok(Started {
+        init: init.as_raw(),
+        relay,
+        _rootfs: rootfs,
+    })
 }
 
 /// A volume hides what is made below it beforehand.
 fn is_on_a_volume(start: &StartRecord, path: &str) -> bool {
-    start.spec.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.destination))
+    start
+        .spec
+        .mounts
+        .iter()
+        .any(|mount| Path::new(path).starts_with(&mount.destination))
 }
 
 /// Standard streams of a process to be, both ends.
 pub(super) enum Stdio {
-    Pipes { stdin: Option<(OwnedFd, OwnedFd)>, stdout: (OwnedFd, OwnedFd), stderr: (OwnedFd, OwnedFd) },
-    Console { listener: UnixListener, name: String },
+    Pipes {
+        stdin: Option<(OwnedFd, OwnedFd)>,
+        stdout: (OwnedFd, OwnedFd),
+        stderr: (OwnedFd, OwnedFd),
+    },
+    Console {
+        listener: UnixListener,
+        name: String,
+    },
 }
 
 /// Our ends, once the process has got its own.
@@ -232,7 +270,12 @@ impl Stdio {
             stdout: pipe()?,
             stderr: pipe()?,
         };
-        if let Self::Pipes { stdin, stdout, stderr } = &stdio {
+        if let Self::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } = &stdio
+        {
             // So that the process may open /dev/stdout as well as write to it (runc: fixStdioPermissions).
             let own = |fd: &OwnedFd| {
                 nix::unistd::fchown(
@@ -256,16 +299,25 @@ impl Stdio {
         dir: &Path,
     ) -> (ContainerBuilder, Pending) {
         match self {
-            Self::Console { listener, name } => {
-                (builder.with_console_socket(Some(dir.join(name))), Pending::Console(listener))
-            }
-            Self::Pipes { stdin, stdout, stderr } => {
+            Self::Console { listener, name } => (
+                builder.with_console_socket(Some(dir.join(name))),
+                Pending::Console(listener),
+            ),
+            Self::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => {
                 let stdin = stdin.map(|(read, write)| {
                     builder.stdin = Some(read);
                     write
                 });
                 let builder = builder.with_stdout(stdout.1).with_stderr(stderr.1);
-                let channels = Channels::Pipes { stdin, stdout: stdout.0, stderr: stderr.0 };
+                let channels = Channels::Pipes {
+                    stdin,
+                    stdout: stdout.0,
+                    stderr: stderr.0,
+                };
                 (builder, Pending::Pipes(channels))
             }
         }

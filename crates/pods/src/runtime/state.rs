@@ -58,7 +58,10 @@ impl FromStr for ContainerId {
     type Err = RuntimeError;
 
     fn from_str(text: &str) -> Result<Self, RuntimeError> {
-        let invalid = || RuntimeError::InvalidId { what: "container id", id: text.to_owned() };
+        let invalid = || RuntimeError::InvalidId {
+            what: "container id",
+            id: text.to_owned(),
+        };
         let mut parts = text.split('/');
         let (Some(pod_uid), Some(name), Some(attempt), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -69,7 +72,11 @@ impl FromStr for ContainerId {
             return Err(invalid());
         }
         let attempt = attempt.parse().map_err(|_| invalid())?;
-        Ok(Self { pod_uid: pod_uid.to_owned(), name: name.to_owned(), attempt })
+        Ok(Self {
+            pod_uid: pod_uid.to_owned(),
+            name: name.to_owned(),
+            attempt,
+        })
     }
 }
 
@@ -78,7 +85,9 @@ fn is_plain_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
         && !text.starts_with('.')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// `sandbox.json`
@@ -139,14 +148,19 @@ impl StateDir {
         if is_plain_name(uid) {
             Ok(self.root.join("pods").join(uid))
         } else {
-            Err(RuntimeError::InvalidId { what: "pod uid", id: uid.to_owned() })
+            Err(RuntimeError::InvalidId {
+                what: "pod uid",
+                id: uid.to_owned(),
+            })
         }
     }
 
     /// Directory of a container, there or not.
     pub(super) fn container(&self, id: &ContainerId) -> ContainerDir {
         let path = self.root.join("pods").join(&id.pod_uid).join("containers");
-        ContainerDir { path: path.join(&id.name).join(id.attempt.to_string()) }
+        ContainerDir {
+            path: path.join(&id.name).join(id.attempt.to_string()),
+        }
     }
 
     /// Pods that have a directory.
@@ -225,7 +239,11 @@ impl ContainerDir {
 /// Turns an I/O error into one that names what was tried on which file.
 pub(super) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RuntimeError {
     let path = path.to_owned();
-    move |source| RuntimeError::File { operation, path, source }
+    move |source| RuntimeError::File {
+        operation,
+        path,
+        source,
+    }
 }
 
 pub(super) fn create_dir_all(path: &Path) -> Result<(), RuntimeError> {
@@ -250,7 +268,11 @@ fn names(dir: &Path) -> Result<Vec<String>, RuntimeError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(file("list", dir))?;
-        if let Some(name) = entry.file_name().to_str().filter(|name| is_plain_name(name)) {
+        if let Some(name) = entry
+            .file_name()
+            .to_str()
+            .filter(|name| is_plain_name(name))
+        {
             names.push(name.to_owned());
         }
     }
@@ -260,9 +282,14 @@ fn names(dir: &Path) -> Result<Vec<String>, RuntimeError> {
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RuntimeError> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| RuntimeError::State { path: path.to_owned(), source }),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| RuntimeError::State {
+                    path: path.to_owned(),
+                    source,
+                })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file("read", path)(error)),
     }
@@ -276,8 +303,10 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Run
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), RuntimeError> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|source| RuntimeError::State { path: path.to_owned(), source })?;
+    let bytes = serde_json::to_vec(value).map_err(|source| RuntimeError::State {
+        path: path.to_owned(),
+        source,
+    })?;
     fs::write(path, bytes).map_err(file("write", path))
 }
 
@@ -288,13 +317,18 @@ mod tests {
     #[test]
     fn an_id_is_three_plain_parts() {
         let id: ContainerId = "uid-1/web/3".parse().unwrap();
-        assert_eq!((id.pod_uid.as_str(), id.name.as_str(), id.attempt), ("uid-1", "web", 3));
+        assert_eq!(
+            (id.pod_uid.as_str(), id.name.as_str(), id.attempt),
+            ("uid-1", "web", 3)
+        );
         assert_eq!(id.to_string(), "uid-1/web/3");
     }
 
     #[test]
     fn no_id_leads_out_of_the_state_directory() {
-        for text in ["", "a/b", "a/b/c", "a/b/1/2", "../b/1", "a/../1", "a/b/-1", "/b/1", "a//1", ".a/b/1"] {
+        for text in [
+            "", "a/b", "a/b/c", "a/b/1/2", "../b/1", "a/../1", "a/b/-1", "/b/1", "a//1", ".a/b/1",
+        ] {
             assert!(text.parse::<ContainerId>().is_err(), "{text}");
         }
         let dir = tempfile::tempdir().unwrap();
@@ -306,12 +340,28 @@ mod tests {
     #[test]
     fn only_the_first_state_is_claimed() {
         let dir = tempfile::tempdir().unwrap();
-        let container = ContainerDir { path: dir.path().to_owned() };
-        let state = |phase| StateRecord { phase, shim: None, init: None };
-        assert!(container.claim_state(&state(ContainerPhase::Creating)).unwrap());
-        let late = ContainerPhase::Running { pid: 1, started_at: 1 };
+        let container = ContainerDir {
+            path: dir.path().to_owned(),
+        };
+        let state = |phase| StateRecord {
+            phase,
+            shim: None,
+            init: None,
+        };
+        assert!(
+            container
+                .claim_state(&state(ContainerPhase::Creating))
+                .unwrap()
+        );
+        let late = ContainerPhase::Running {
+            pid: 1,
+            started_at: 1,
+        };
         assert!(!container.claim_state(&state(late)).unwrap());
-        assert_eq!(container.state().unwrap().unwrap().phase, ContainerPhase::Creating);
+        assert_eq!(
+            container.state().unwrap().unwrap().phase,
+            ContainerPhase::Creating
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -322,8 +372,12 @@ mod tests {
         for attempt in ["10", "9"] {
             fs::create_dir_all(dir.path().join("pods/u/containers/web").join(attempt)).unwrap();
         }
-        let attempts: Vec<u32> =
-            state.containers("u").unwrap().into_iter().map(|id| id.attempt).collect();
+        let attempts: Vec<u32> = state
+            .containers("u")
+            .unwrap()
+            .into_iter()
+            .map(|id| id.attempt)
+            .collect();
         assert_eq!(attempts, [9, 10]);
         assert!(state.containers("absent").unwrap().is_empty());
     }
@@ -333,7 +387,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         fs::write(&path, "{").unwrap();
-        let error = ContainerDir { path: dir.path().to_owned() }.state().unwrap_err();
+        let error = ContainerDir {
+            path: dir.path().to_owned(),
+        }
+        .state()
+        .unwrap_err();
         assert!(error.to_string().contains("state.json"), "{error}");
     }
 }

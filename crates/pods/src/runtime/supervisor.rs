@@ -63,7 +63,10 @@ impl Runtime {
         config: RuntimeConfig,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Changed>), RuntimeError> {
         let (changes, receiver) = mpsc::unbounded_channel();
-        let exe = config.exe.canonicalize().map_err(file("find", &config.exe))?;
+        let exe = config
+            .exe
+            .canonicalize()
+            .map_err(file("find", &config.exe))?;
         let runtime = Self {
             inner: Arc::new(Inner {
                 state: StateDir::open(&config.state_dir)?,
@@ -96,13 +99,18 @@ impl Runtime {
         create_dir_all(&shm)?;
         fs::set_permissions(&shm, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
             .map_err(file("open to all", &shm))?;
-        let attempt =
-            self.inner.state.sandbox(&uid)?.map_or(0, |former| former.sandbox.attempt + 1);
+        let attempt = self
+            .inner
+            .state
+            .sandbox(&uid)?
+            .map_or(0, |former| former.sandbox.attempt + 1);
 
         const WHAT: &str = "the sandbox process";
         let spawned = |source| RuntimeError::Spawn { what: WHAT, source };
-        let argument = serde_json::to_string(&spec)
-            .map_err(|source| RuntimeError::State { path: dir.clone(), source })?;
+        let argument = serde_json::to_string(&spec).map_err(|source| RuntimeError::State {
+            path: dir.clone(),
+            source,
+        })?;
         let mut child = Command::new(&self.inner.exe)
             .args(["internal", "sandbox", &argument])
             .env_clear()
@@ -125,20 +133,31 @@ impl Runtime {
                 let _ = timeout(KILL_LIMIT, stderr.take(4096).read_to_string(&mut message)).await;
             }
             let _ = timeout(KILL_LIMIT, child.wait()).await;
-            return Err(RuntimeError::Helper { what: WHAT, message: message.trim().to_owned() });
+            return Err(RuntimeError::Helper {
+                what: WHAT,
+                message: message.trim().to_owned(),
+            });
         }
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .unwrap_or(0);
         let process = ProcessId::of(pid)
-            .map_err(|source| RuntimeError::Process { operation: "look at", pid, source })?
+            .map_err(|source| RuntimeError::Process {
+                operation: "look at",
+                pid,
+                source,
+            })?
             .ok_or_else(|| RuntimeError::Helper {
                 what: WHAT,
                 message: "it ended at once".to_owned(),
             })?;
         reap(child);
         let sandbox = Sandbox { spec, pid, attempt };
-        self.inner
-            .state
-            .write_sandbox(&SandboxRecord { sandbox: sandbox.clone(), process })?;
+        self.inner.state.write_sandbox(&SandboxRecord {
+            sandbox: sandbox.clone(),
+            process,
+        })?;
         self.watch_sandbox(&uid, process);
         Ok(sandbox)
     }
@@ -184,11 +203,15 @@ impl Runtime {
     /// `Exited` with code 128 and the reason, not an error.
     pub async fn start_container(&self, spec: ContainerSpec) -> Result<Container, RuntimeError> {
         let id = ContainerId::of(&spec)?;
-        let sandbox = self
-            .living_sandbox(&spec.pod_uid)?
-            .ok_or_else(|| RuntimeError::NoSandbox { pod_uid: spec.pod_uid.clone() })?;
+        let sandbox =
+            self.living_sandbox(&spec.pod_uid)?
+                .ok_or_else(|| RuntimeError::NoSandbox {
+                    pod_uid: spec.pod_uid.clone(),
+                })?;
         let image = self.inner.images.resolve(&spec.image_id)?.ok_or_else(|| {
-            crate::images::ImageError::NotFound { name: spec.image_id.clone() }
+            crate::images::ImageError::NotFound {
+                name: spec.image_id.clone(),
+            }
         })?;
         let dir = self.inner.state.container(&id);
         for name in ["rootfs", "writable", "oci"] {
@@ -197,7 +220,12 @@ impl Runtime {
         let log = dir.log();
         fs::File::create(&log).map_err(file("create", &log))?;
         dir.write_start(&StartRecord {
-            cgroup: format!("{}/{}.{}", self.pod_cgroup(&id.pod_uid), id.name, id.attempt),
+            cgroup: format!(
+                "{}/{}.{}",
+                self.pod_cgroup(&id.pod_uid),
+                id.name,
+                id.attempt
+            ),
             shm: self.inner.state.pod(&id.pod_uid)?.join("shm"),
             spec,
             image,
@@ -261,7 +289,12 @@ impl Runtime {
         if let Some(init) = state.init
             && !grace.is_zero()
         {
-            let name = start.image.config.stop_signal.as_deref().unwrap_or("SIGTERM");
+            let name = start
+                .image
+                .config
+                .stop_signal
+                .as_deref()
+                .unwrap_or("SIGTERM");
             let signal = parse_signal(name).unwrap_or(Signal::TERM);
             send(init, signal)?;
             if timeout(grace, ended(init)).await.is_ok() {
@@ -295,8 +328,10 @@ impl Runtime {
             .spawn()
             .map_err(spawned)?;
         reap(child);
-        let json = serde_json::to_vec(&request)
-            .map_err(|source| RuntimeError::State { path: dir.path.clone(), source })?;
+        let json = serde_json::to_vec(&request).map_err(|source| RuntimeError::State {
+            path: dir.path.clone(),
+            source,
+        })?;
         let begin = Session::begin(ours, Some(Frame::Request(Bytes::from(json))));
         match timeout(START_LIMIT, begin).await {
             Ok(Err(RuntimeError::Session { .. })) if self.dir_of_running(&id).is_err() => {
@@ -364,7 +399,10 @@ impl Runtime {
     }
 
     fn pod_cgroup(&self, uid: &str) -> String {
-        format!("{}/pod{uid}", self.inner.cgroup_parent.trim_end_matches('/'))
+        format!(
+            "{}/pod{uid}",
+            self.inner.cgroup_parent.trim_end_matches('/')
+        )
     }
 
     /// What of the machine a container on its root file system must not see: sockets of its services, other
@@ -389,7 +427,11 @@ impl Runtime {
         let alive = record
             .process
             .is_alive()
-            .map_err(|source| RuntimeError::Process { operation: "look at", pid, source })?;
+            .map_err(|source| RuntimeError::Process {
+                operation: "look at",
+                pid,
+                source,
+            })?;
         Ok(alive.then_some(record))
     }
 
@@ -398,8 +440,14 @@ impl Runtime {
         let Some(start) = dir.start()? else {
             return Ok(None);
         };
-        let phase = dir.state()?.map_or(ContainerPhase::Creating, |state| state.phase);
-        Ok(Some(Container { id: id.to_string(), spec: start.spec, phase }))
+        let phase = dir
+            .state()?
+            .map_or(ContainerPhase::Creating, |state| state.phase);
+        Ok(Some(Container {
+            id: id.to_string(),
+            spec: start.spec,
+            phase,
+        }))
     }
 
     fn dir_of_running(&self, id: &ContainerId) -> Result<ContainerDir, RuntimeError> {
@@ -415,10 +463,13 @@ impl Runtime {
         let dir = self.inner.state.container(id);
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            let start =
-                dir.start()?.ok_or_else(|| RuntimeError::NoContainer { id: id.to_string() })?;
+            let start = dir
+                .start()?
+                .ok_or_else(|| RuntimeError::NoContainer { id: id.to_string() })?;
             match dir.state()? {
-                Some(state) if state.phase != ContainerPhase::Creating => return Ok((start, state)),
+                Some(state) if state.phase != ContainerPhase::Creating => {
+                    return Ok((start, state));
+                }
                 _ if Instant::now() > deadline => {
                     return Err(RuntimeError::Timeout {
                         what: format!("container {id} to be created"),
@@ -471,10 +522,12 @@ impl Runtime {
     async fn settle(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let dir = self.inner.state.container(id);
         if let Some(shim) = dir.state()?.and_then(|state| state.shim) {
-            timeout(KILL_LIMIT, ended(shim)).await.map_err(|_| RuntimeError::Timeout {
-                what: format!("container {id} to end"),
-                seconds: KILL_LIMIT.as_secs(),
-            })?;
+            timeout(KILL_LIMIT, ended(shim))
+                .await
+                .map_err(|_| RuntimeError::Timeout {
+                    what: format!("container {id} to end"),
+                    seconds: KILL_LIMIT.as_secs(),
+                })?;
         }
         self.conclude(id)
     }
@@ -486,12 +539,22 @@ impl Runtime {
             return Ok(());
         };
         let (message, started_at) = match dir.state()? {
-            Some(StateRecord { phase: ContainerPhase::Exited { .. }, .. }) => return Ok(()),
-            Some(StateRecord { phase: ContainerPhase::Running { started_at, .. }, init, .. }) => {
+            Some(StateRecord {
+                phase: ContainerPhase::Exited { .. },
+                ..
+            }) => return Ok(()),
+            Some(StateRecord {
+                phase: ContainerPhase::Running { started_at, .. },
+                init,
+                ..
+            }) => {
                 if let Some(init) = init {
                     send(init, Signal::KILL)?;
                 }
-                ("the container's shim ended before it did".to_owned(), Some(started_at))
+                (
+                    "the container's shim ended before it did".to_owned(),
+                    Some(started_at),
+                )
             }
             _ => {
                 let last_words = fs::read_to_string(dir.shim_log()).unwrap_or_default();
@@ -516,7 +579,11 @@ impl Runtime {
             finished_at,
             message,
         };
-        dir.write_state(&StateRecord { phase, shim: None, init: None })
+        dir.write_state(&StateRecord {
+            phase,
+            shim: None,
+            init: None,
+        })
     }
 
     /// Looks after a container again: watches its shim, or writes its end when there is none.
@@ -531,8 +598,11 @@ impl Runtime {
                 break state;
             }
             if Instant::now() > deadline {
-                let never =
-                    StateRecord { phase: ContainerPhase::Creating, shim: None, init: None };
+                let never = StateRecord {
+                    phase: ContainerPhase::Creating,
+                    shim: None,
+                    init: None,
+                };
                 // A shim that comes later still finds the place taken and goes.
                 dir.claim_state(&never)?;
                 return self.conclude(id);
@@ -566,7 +636,9 @@ impl Runtime {
 
     fn tell(&self, uid: &str) {
         // Nobody listens when the agent is going.
-        let _ = self.inner.changes.send(Changed { pod_uid: uid.to_owned() });
+        let _ = self.inner.changes.send(Changed {
+            pod_uid: uid.to_owned(),
+        });
     }
 }
 
@@ -588,15 +660,23 @@ async fn ended(process: ProcessId) {
 
 fn send(process: ProcessId, signal: Signal) -> Result<bool, RuntimeError> {
     let pid = process.pid;
-    process.signal(signal).map_err(|source| RuntimeError::Process { operation: "signal", pid, source })
+    process
+        .signal(signal)
+        .map_err(|source| RuntimeError::Process {
+            operation: "signal",
+            pid,
+            source,
+        })
 }
 
 async fn kill_and_wait(process: ProcessId) -> Result<(), RuntimeError> {
     if send(process, Signal::KILL)? {
-        timeout(KILL_LIMIT, ended(process)).await.map_err(|_| RuntimeError::Timeout {
-            what: format!("process {} to end", process.pid),
-            seconds: KILL_LIMIT.as_secs(),
-        })?;
+        timeout(KILL_LIMIT, ended(process))
+            .await
+            .map_err(|_| RuntimeError::Timeout {
+                what: format!("process {} to end", process.pid),
+                seconds: KILL_LIMIT.as_secs(),
+            })?;
     }
     Ok(())
 }
@@ -604,7 +684,9 @@ async fn kill_and_wait(process: ProcessId) -> Result<(), RuntimeError> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
 ) -> Result<T, RuntimeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| RuntimeError::Interrupted)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| RuntimeError::Interrupted)?
 }
 
 /// `SIGTERM`, `TERM` or `15`.
@@ -613,7 +695,11 @@ fn parse_signal(text: &str) -> Option<Signal> {
         return Signal::from_named_raw(number);
     }
     let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    let name = if name.starts_with("SIG") {
+        name
+    } else {
+        format!("SIG{name}")
+    };
     let signal: nix::sys::signal::Signal = name.parse().ok()?;
     Signal::from_named_raw(signal as i32)
 }

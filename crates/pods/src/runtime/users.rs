@@ -34,7 +34,10 @@ pub(super) enum UserError {
     #[error("unable to find group {0}: no matching entries in group file")]
     NoGroup(String),
     #[error("cannot read {path} of the image: {source}")]
-    Read { path: &'static str, source: io::Error },
+    Read {
+        path: &'static str,
+        source: io::Error,
+    },
 }
 
 /// Passwords of thousands of users fit; an endless file does not.
@@ -64,18 +67,20 @@ fn resolve_in(passwd: &str, group: &str, wanted: &Wanted<'_>) -> Result<Identity
         Some(uid) => entries().find(|entry| entry.uid == uid),
         None if image_user.is_empty() => entries().find(|entry| entry.uid == 0),
         // A name that is a number is looked up as a name first.
-        None => entries().find(|entry| entry.name == image_user).or_else(|| {
-            let uid: u32 = image_user.parse().ok()?;
-            entries().find(|entry| entry.uid == uid)
-        }),
+        None => entries()
+            .find(|entry| entry.name == image_user)
+            .or_else(|| {
+                let uid: u32 = image_user.parse().ok()?;
+                entries().find(|entry| entry.uid == uid)
+            }),
     };
     let uid = match (&entry, wanted.user) {
         (_, Some(uid)) => uid,
         (Some(entry), None) => entry.uid,
         (None, None) if image_user.is_empty() => 0,
-        (None, None) => {
-            image_user.parse().map_err(|_| UserError::NoUser(image_user.to_owned()))?
-        }
+        (None, None) => image_user
+            .parse()
+            .map_err(|_| UserError::NoUser(image_user.to_owned()))?,
     };
     let gid = match (wanted.group, image_group) {
         (Some(gid), _) => gid,
@@ -101,7 +106,11 @@ fn resolve_in(passwd: &str, group: &str, wanted: &Wanted<'_>) -> Result<Identity
     }
     additional_gids.sort_unstable();
     additional_gids.dedup();
-    Ok(Identity { uid, gid, additional_gids })
+    Ok(Identity {
+        uid,
+        gid,
+        additional_gids,
+    })
 }
 
 /// `name:password:uid:gid:…` (passwd(5))
@@ -133,7 +142,11 @@ impl<'a> GroupEntry<'a> {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let gid = fields.nth(1)?.parse().ok()?;
-        Some(Self { name, gid, members: fields.next().unwrap_or("") })
+        Some(Self {
+            name,
+            gid,
+            members: fields.next().unwrap_or(""),
+        })
     }
 }
 
@@ -141,7 +154,8 @@ impl<'a> GroupEntry<'a> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\nnode:x:1000:1001::/home/node:/bin/sh\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\n\nnode:x:1000:1001::/home/node:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nnode:x:1001:\naudio:x:29:pulse,node\nweb:x:33:\n";
 
     fn identity(wanted: &Wanted<'_>) -> Result<(u32, u32, Vec<u32>), String> {
@@ -152,24 +166,51 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_by_name_and_number() {
-        let image = |image| identity(&Wanted { image, ..Wanted::default() });
+        let image = |image| {
+            identity(&Wanted {
+                image,
+                ..Wanted::default()
+            })
+        };
         assert_eq!(image(""), Ok((0, 0, vec![])));
         assert_eq!(image("node"), Ok((1000, 1001, vec![29])));
         assert_eq!(image("1000"), Ok((1000, 1001, vec![29])));
         assert_eq!(image("node:web"), Ok((1000, 33, vec![29])));
         assert_eq!(image("4711"), Ok((4711, 0, vec![])));
         assert_eq!(image("4711:4712"), Ok((4711, 4712, vec![])));
-        assert!(image("nobody").unwrap_err().contains("unable to find user nobody"));
-        assert!(image("node:nogroup").unwrap_err().contains("unable to find group nogroup"));
+        assert!(
+            image("nobody")
+                .unwrap_err()
+                .contains("unable to find user nobody")
+        );
+        assert!(
+            image("node:nogroup")
+                .unwrap_err()
+                .contains("unable to find group nogroup")
+        );
     }
 
     #[test]
     fn the_pod_overrides_the_image() {
-        let pod = |user, group| Wanted { image: "node:web", user, group, supplemental: &[7, 7, 5] };
-        assert_eq!(identity(&pod(Some(1000), None)), Ok((1000, 1001, vec![5, 7, 29])));
+        let pod = |user, group| Wanted {
+            image: "node:web",
+            user,
+            group,
+            supplemental: &[7, 7, 5],
+        };
+        assert_eq!(
+            identity(&pod(Some(1000), None)),
+            Ok((1000, 1001, vec![5, 7, 29]))
+        );
         assert_eq!(identity(&pod(Some(5000), None)), Ok((5000, 0, vec![5, 7])));
-        assert_eq!(identity(&pod(Some(5000), Some(6000))), Ok((5000, 6000, vec![5, 7])));
-        assert_eq!(identity(&pod(None, Some(6000))), Ok((1000, 6000, vec![5, 7, 29])));
+        assert_eq!(
+            identity(&pod(Some(5000), Some(6000))),
+            Ok((5000, 6000, vec![5, 7]))
+        );
+        assert_eq!(
+            identity(&pod(None, Some(6000))),
+            Ok((1000, 6000, vec![5, 7, 29]))
+        );
     }
 
     #[test]

@@ -88,15 +88,20 @@ impl Frame {
         buffer.advance(5);
         let mut payload = buffer.split_to(length).freeze();
         let number = |payload: &mut Bytes| {
-            if payload.len() < 4 { Err(WireError::Payload(kind)) } else { Ok(payload.get_i32()) }
+            if payload.len() < 4 {
+                Err(WireError::Payload(kind))
+            } else {
+                Ok(payload.get_i32())
+            }
         };
         Ok(Some(match kind {
             0 => Frame::Request(payload),
             1 => Frame::Stdin(payload),
             2 => Frame::StdinEnd,
-            3 if payload.len() == 4 => {
-                Frame::Resize(TerminalSize { width: payload.get_u16(), height: payload.get_u16() })
-            }
+            3 if payload.len() == 4 => Frame::Resize(TerminalSize {
+                width: payload.get_u16(),
+                height: payload.get_u16(),
+            }),
             3 => return Err(WireError::Payload(kind)),
             4 => Frame::Started,
             5 => {
@@ -166,6 +171,9 @@ mod tests {
     #[test]
     fn a_frame_that_never_ends_is_refused_at_its_head() {
         let mut buffer = BytesMut::from(&[1, 0xff, 0xff, 0xff, 0xff][..]);
-        assert_eq!(Frame::decode(&mut buffer), Err(WireError::TooLong(0xffff_ffff)));
+        assert_eq!(
+            Frame::decode(&mut buffer),
+            Err(WireError::TooLong(0xffff_ffff))
+        );
     }
 }
