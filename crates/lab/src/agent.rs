@@ -73,15 +73,16 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     })
     .map_err(|error| Error::step("opening the Pod network", error))?;
     let proxy = seaway_service_proxy::Config {
-        node_name: config.node.clone(),
         service_cidrs: vec![service_cidr],
+        ..seaway_service_proxy::Config::new(&config.node)
     };
     let dns = seaway_dns::Config {
-        listen: vec![(config.dns, 53).into()],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         upstreams: config.upstreams.clone(),
         old_form: true,
         service_cidrs: vec![service_cidr],
+        pod_cidrs: vec![config.pod_cidr.into()],
+        ..seaway_dns::Config::new(vec![(config.dns, 53).into()])
     };
     let pki = Pki::at(&config.pki);
     let credential = pki.node(&config.node);

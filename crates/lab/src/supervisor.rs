@@ -140,6 +140,7 @@ impl Supervisor {
             ready: false,
         };
         write_json(&paths.running(), &running)?;
+        std::fs::create_dir_all(paths.run_nodes()).map_err(Error::file("create", paths.run_nodes()))?;
         seaway_kernel::mount::tmpfs(&paths.run_nodes(), None, 0o755)
             .map_err(|error| Error::step("making room for containers", error))?;
 
@@ -354,7 +355,7 @@ impl Supervisor {
         config: &impl Serialize,
         netns: Option<NetNs>,
     ) -> Result<(), Error> {
-        let kind = if netns.is_some() { "agent" } else { name };
+        let kind = if netns.is_some() { "agent" } else { "control-plane" };
         let config_path = self.paths.run().join(format!("{name}.json"));
         write_json(&config_path, config)?;
         let exe = std::env::current_exe().map_err(Error::file("find", "the seaway program"))?;
@@ -363,7 +364,7 @@ impl Supervisor {
         let command = move || -> std::io::Result<Command> {
             let mut command = Command::new(&exe);
             command
-                .args(["internal", kind_argument(kind)])
+                .args(["internal", kind])
                 .arg(&config_path)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
@@ -452,11 +453,6 @@ impl Supervisor {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-}
-
-/// A literal for `args`.
-fn kind_argument(kind: &str) -> &'static str {
-    if kind == "agent" { "agent" } else { "control-plane" }
 }
 
 /// Sends a signal to every process of the PID namespace but this one. Only ever as PID 1: anywhere else it would

@@ -220,5 +220,5 @@ pub(crate) enum Internal {
 #[derive(Debug, Args)]
 pub(crate) struct Raw {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) arguments: Vec<std::ffi::OsString>,
+    pub(crate) arguments: Vec<String>,
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(options: &ImageOptions) -> anyhow::Result<()> {
         }
         ImageAction::List { output: Output::Table } => {
             let mut table = Table::new();
-            table.load_preset(NOTHING).set_header(["NAME", "ID", "SIZE"]);
+            table.load_style(NOTHING).set_header(["NAME", "ID", "SIZE"]);
             for entry in images.list()? {
                 let size = match entry.info.built_in {
                     Some(_) => "built in".to_owned(),

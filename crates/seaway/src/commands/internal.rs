@@ -33,10 +33,10 @@ pub(crate) fn run(process: Internal) -> ExitCode {
             log();
             finish(serve(&config, agent::run))
         }
-        Internal::Sandbox(raw) => seaway_pods::runtime::sandbox_main(raw.arguments),
-        Internal::Shim(raw) => seaway_pods::runtime::shim_main(raw.arguments),
-        Internal::ExecHelper(raw) => seaway_pods::runtime::exec_main(raw.arguments),
-        Internal::Whoami(raw) => seaway_pods::whoami::main(raw.arguments),
+        Internal::Sandbox(raw) => seaway_pods::runtime::sandbox_main(&raw.arguments),
+        Internal::Shim(raw) => seaway_pods::runtime::shim_main(&raw.arguments),
+        Internal::ExecHelper(raw) => seaway_pods::runtime::exec_main(&raw.arguments),
+        Internal::Whoami(raw) => seaway_pods::whoami::main(&raw.arguments),
         Internal::Get { url } => match get(&url) {
             Ok(body) => {
                 anstream::print!("{body}");

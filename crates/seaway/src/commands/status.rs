@@ -37,7 +37,7 @@ fn print(lab: &LabStatus) {
         anstream::println!("  {:<14}{problem}; `seaway logs --name {}` may say why", "problem", lab.name);
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["  NODE", "READY", "ADDRESS", "POD RANGE", "PODS"]);
+    table.load_style(NOTHING).set_header(["  NODE", "READY", "ADDRESS", "POD RANGE", "PODS"]);
     for node in &lab.nodes {
         table.add_row([
             format!("  {}", node.name),
