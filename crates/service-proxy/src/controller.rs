@@ -1,0 +1,421 @@
+//! The loop: watch, take in what came, plan, apply; and after a failure, read back and try again.
+//!
+//! While the kernel is being changed, events gather; the next round takes all of them at once. So a burst costs
+//! few transactions, and a single change waits for nothing.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Applier, Outcome};
+use crate::diff::Delta;
+use crate::error::Error;
+use crate::model::{IpFamily, ObjectName, Problem};
+use crate::plan::Forwarding;
+use crate::snapshot::{Snapshot, name_of};
+
+/// The most events that one round takes in.
+const EVENTS_AT_ONCE: usize = 10_000;
+/// How long after a failure the next attempt is made, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// How often the proxy asks whether someone else changed the ruleset.
+const GUARD: Duration = Duration::from_secs(5);
+
+/// What the proxy must know that no Service says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The node that the proxy runs on, as its Node object is named.
+    pub node_name: String,
+    /// The node's Pod range, where it is known: connections from it keep their source address. `None` takes it
+    /// from the Node object (`spec.podCIDRs`), as soon as it is there.
+    pub pod_cidr: Option<IpNet>,
+    /// The ranges that Services get their addresses from: connections to addresses in them that no Service has
+    /// are refused. Empty refuses nothing.
+    pub service_cidrs: Vec<IpNet>,
+    /// The IP families that are served.
+    pub families: Vec<IpFamily>,
+}
+
+impl Config {
+    /// IPv4 on the node of this name, with what its Node object says.
+    pub fn new(node_name: impl Into<String>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            pod_cidr: None,
+            service_cidrs: Vec::new(),
+            families: vec![IpFamily::V4],
+        }
+    }
+}
+
+/// Keeps the forwarding of this node as the cluster says, until `shutdown`. Then the rules stay, so that traffic
+/// goes on while the proxy is exchanged; [`crate::cleanup`] takes them away.
+///
+/// It works in the network namespace of the thread that polls it first. Failures of the API server or the kernel
+/// are logged and tried again for ever.
+///
+/// # Errors
+/// The configuration makes no sense, or the kernel cannot be asked at all (no nf_tables, no CAP_NET_ADMIN).
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    if config.node_name.is_empty() {
+        return Err(Error::Config {
+            field: "node_name",
+            reason: "it is empty".to_owned(),
+        });
+    }
+    if config.families.is_empty() {
+        return Err(Error::Config {
+            field: "families",
+            reason: "there is none to serve".to_owned(),
+        });
+    }
+    let planes = config
+        .families
+        .iter()
+        .map(|&family| {
+            Ok(Plane {
+                forwarding: Forwarding::new(family, &config.service_cidrs),
+                applier: Applier::open(family)?,
+            })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let events = events(&client, &config);
+    let mut proxy = Proxy {
+        snapshot: Snapshot::new(),
+        lists: Lists::default(),
+        planes: Some(planes),
+        in_step: false,
+        retry: RETRY.0,
+        config,
+    };
+    if let Some(range) = proxy.config.pod_cidr {
+        proxy.snapshot.pod_ranges_seen(vec![range]);
+    }
+    proxy.serve(events, shutdown).await
+}
+
+/// One IP family: what should be, and the way to the kernel.
+#[derive(Debug)]
+struct Plane {
+    forwarding: Forwarding,
+    applier: Applier,
+}
+
+/// An event of one of the watches.
+enum Event {
+    Service(watcher::Event<core::Service>),
+    Slice(watcher::Event<discovery::EndpointSlice>),
+    Node(watcher::Event<core::Node>),
+    /// A watch failed; it begins anew by itself.
+    Failed(&'static str, watcher::Error),
+}
+
+/// Which watches have shown all their objects once, and what a list that is under way has shown so far.
+#[derive(Debug, Default)]
+struct Lists {
+    services: List,
+    slices: List,
+    node: List,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    complete: bool,
+    seen: HashSet<ObjectName>,
+}
+
+struct Proxy {
+    snapshot: Snapshot,
+    lists: Lists,
+    /// Away while a round works with them.
+    planes: Option<Vec<Plane>>,
+    /// The kernel holds what `planes` say.
+    in_step: bool,
+    /// How long to wait after the next failure.
+    retry: Duration,
+    config: Config,
+}
+
+impl Proxy {
+    async fn serve(
+        mut self,
+        mut events: BoxStream<'static, Event>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut guard = tokio::time::interval(GUARD);
+        guard.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry_at: Option<Instant> = None;
+        loop {
+            let mut look = false;
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                event = events.next() => {
+                    // The watches never end by themselves.
+                    let Some(event) = event else { return Ok(()) };
+                    self.take_in(event);
+                    for _ in 0..EVENTS_AT_ONCE {
+                        let Some(Some(event)) = events.next().now_or_never() else { break };
+                        self.take_in(event);
+                    }
+                }
+                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    retry_at = None;
+                }
+                _ = guard.tick() => look = true,
+            }
+            if !self.lists.complete() || retry_at.is_some() {
+                continue;
+            }
+            if look && self.in_step {
+                self.in_step = !self.is_disturbed().await?;
+            }
+            if self.in_step && !self.snapshot.is_touched() {
+                continue;
+            }
+            if let Err(error) = self.round().await? {
+                tracing::warn!("{error}; trying again in {:?}", self.retry);
+                retry_at = Some(Instant::now() + self.retry);
+                self.retry = (self.retry * 2).min(RETRY.1);
+            } else {
+                self.retry = RETRY.0;
+            }
+        }
+    }
+
+    /// Takes one event into the snapshot.
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Service(event) => match event {
+                watcher::Event::Init => self.lists.services.begin(),
+                watcher::Event::InitApply(object) => {
+                    self.lists.services.seen.extend(name_of(&object.metadata));
+                    self.service_seen(&object);
+                }
+                watcher::Event::InitDone => {
+                    for name in self.lists.services.end(self.snapshot.services()) {
+                        self.snapshot.service_gone(&name);
+                    }
+                }
+                watcher::Event::Apply(object) => self.service_seen(&object),
+                watcher::Event::Delete(object) => {
+                    name_of(&object.metadata)
+                        .into_iter()
+                        .for_each(|name| self.snapshot.service_gone(&name));
+                }
+            },
+            Event::Slice(event) => match event {
+                watcher::Event::Init => self.lists.slices.begin(),
+                watcher::Event::InitApply(object) => {
+                    self.lists.slices.seen.extend(name_of(&object.metadata));
+                    self.slice_seen(&object);
+                }
+                watcher::Event::InitDone => {
+                    for name in self.lists.slices.end(self.snapshot.slices()) {
+                        self.snapshot.slice_gone(&name);
+                    }
+                }
+                watcher::Event::Apply(object) => self.slice_seen(&object),
+                watcher::Event::Delete(object) => {
+                    name_of(&object.metadata)
+                        .into_iter()
+                        .for_each(|name| self.snapshot.slice_gone(&name));
+                }
+            },
+            Event::Node(event) => match event {
+                watcher::Event::Init => {}
+                watcher::Event::InitDone => self.lists.node.complete = true,
+                watcher::Event::InitApply(node) | watcher::Event::Apply(node) => {
+                    self.node_seen(&node)
+                }
+                // Its Pods may outlive the object: the range stays until there is another.
+                watcher::Event::Delete(_) => {}
+            },
+            Event::Failed(what, error) => tracing::warn!("watch of {what}: {error}"),
+        }
+    }
+
+    fn service_seen(&mut self, object: &core::Service) {
+        let problems = self.snapshot.service_seen(object);
+        tell("Service", &object.metadata, &problems);
+    }
+
+    fn slice_seen(&mut self, object: &discovery::EndpointSlice) {
+        let problems = self.snapshot.slice_seen(object);
+        tell("EndpointSlice", &object.metadata, &problems);
+    }
+
+    fn node_seen(&mut self, node: &core::Node) {
+        if self.config.pod_cidr.is_some() {
+            return;
+        }
+        let Some(spec) = node.spec.as_ref() else {
+            return;
+        };
+        let texts = match spec.pod_cidrs.as_deref() {
+            Some(several) if !several.is_empty() => several.to_vec(),
+            _ => spec.pod_cidr.clone().into_iter().collect(),
+        };
+        let mut ranges = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse() {
+                Ok(range) => ranges.push(range),
+                Err(_) => tracing::warn!(
+                    "Node {}: spec.podCIDRs: `{text}` is not a range",
+                    self.config.node_name
+                ),
+            }
+        }
+        self.snapshot.pod_ranges_seen(ranges);
+    }
+
+    /// Plans what was touched and brings the kernel in step. The outer error is fatal.
+    async fn round(&mut self) -> Result<Result<(), Error>, Error> {
+        let (touched, pod_ranges) = self.snapshot.take_touched();
+        let Some(mut planes) = self.planes.take() else {
+            return Err(Error::Worker("it is still at work".to_owned()));
+        };
+        let started = Instant::now();
+        let mut deltas = Vec::with_capacity(planes.len());
+        for plane in &mut planes {
+            let family = plane.forwarding.family();
+            let changes = touched.iter().map(|name| {
+                (
+                    name.clone(),
+                    self.snapshot.compile(name, &self.config.node_name, family),
+                )
+            });
+            let mut delta = plane.forwarding.update(changes);
+            if let Some(ranges) = &pod_ranges {
+                delta = delta.with_pod_ranges(plane.forwarding.set_pod_ranges(ranges));
+            }
+            deltas.push(delta);
+        }
+        let in_step = self.in_step;
+        let services = touched.len();
+        let work = move || {
+            let result = bring_in_step(&mut planes, &deltas, in_step);
+            (planes, result)
+        };
+        let (planes, result) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::Worker(error.to_string()))?;
+        self.planes = Some(planes);
+        self.in_step = result.is_ok();
+        if result.is_ok() {
+            tracing::debug!(
+                "{services} Services brought into the kernel in {:?}",
+                started.elapsed()
+            );
+        }
+        Ok(result)
+    }
+
+    /// Whether someone else changed the ruleset. A failure counts as yes: reading back will tell.
+    async fn is_disturbed(&mut self) -> Result<bool, Error> {
+        let Some(mut planes) = self.planes.take() else {
+            return Ok(true);
+        };
+        let work = move || {
+            let disturbed = planes
+                .iter_mut()
+                .any(|plane| plane.applier.is_disturbed().unwrap_or(true));
+            (planes, disturbed)
+        };
+        let (planes, disturbed) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::Worker(error.to_string()))?;
+        self.planes = Some(planes);
+        Ok(disturbed)
+    }
+}
+
+/// With the kernel in step before, the deltas suffice. Otherwise it is read back, and the difference made.
+fn bring_in_step(planes: &mut [Plane], deltas: &[Delta], in_step: bool) -> Result<(), Error> {
+    for (plane, delta) in planes.iter_mut().zip(deltas) {
+        if in_step {
+            plane.applier.apply(delta)?;
+            continue;
+        }
+        match plane.applier.synchronise(&plane.forwarding.contents())? {
+            Outcome::Same => {}
+            Outcome::Repaired(count) => {
+                tracing::info!("the forwarding table was repaired: {count} elements")
+            }
+            Outcome::Replaced => tracing::info!("the forwarding table was made anew"),
+        }
+    }
+    Ok(())
+}
+
+impl Lists {
+    fn complete(&self) -> bool {
+        self.services.complete && self.slices.complete && self.node.complete
+    }
+}
+
+impl List {
+    fn begin(&mut self) {
+        self.seen.clear();
+    }
+
+    /// The list is at its end. Returns those that are known and were not in it.
+    fn end<'a>(&mut self, known: impl Iterator<Item = &'a ObjectName>) -> Vec<ObjectName> {
+        self.complete = true;
+        let seen = std::mem::take(&mut self.seen);
+        known
+            .filter(|name| !seen.contains(*name))
+            .cloned()
+            .collect()
+    }
+}
+
+fn tell(
+    kind: &str,
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    problems: &[Problem],
+) {
+    for problem in problems {
+        tracing::warn!(
+            "{kind} {}/{}: {problem}",
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+        );
+    }
+}
+
+/// All watches as one stream.
+fn events(client: &Client, config: &Config) -> BoxStream<'static, Event> {
+    let services = watcher(
+        Api::<core::Service>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff();
+    let slices = watcher(
+        Api::<discovery::EndpointSlice>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff();
+    let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
+    let node = watcher(Api::<core::Node>::all(client.clone()), own).default_backoff();
+    stream::select_all([
+        services
+            .map(|event| event.map_or_else(|e| Event::Failed("Services", e), Event::Service))
+            .boxed(),
+        slices
+            .map(|event| event.map_or_else(|e| Event::Failed("EndpointSlices", e), Event::Slice))
+            .boxed(),
+        node.map(|event| event.map_or_else(|e| Event::Failed("the Node", e), Event::Node))
+            .boxed(),
+    ])
+    .boxed()
+}
