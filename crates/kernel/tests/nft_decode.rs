@@ -1,5 +1,7 @@
 //! The nf_tables decoder against bytes that nobody promised anything about, and against what it encoded itself.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -44,6 +44,9 @@ pub struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
+    /// Comments are cut to so many bytes: `nft -f` takes no longer ones.
+    pub const LONGEST_COMMENT: usize = userdata::LONGEST_COMMENT;
+
     /// An element of a set.
     pub fn key(key: impl Into<Cow<'a, [u8]>>) -> Self {
         Self {

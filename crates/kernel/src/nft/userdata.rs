@@ -15,7 +15,7 @@ pub(super) const ELEMENT_COMMENT: u8 = 0;
 pub(super) const SET_COMMENT: u8 = 7;
 
 /// The longest comment that `nft -f` accepts (`NFTNL_UDATA_COMMENT_MAXLEN`), in bytes.
-const LONGEST_COMMENT: usize = 128;
+pub(super) const LONGEST_COMMENT: usize = 128;
 
 /// Appends one entry. Values over 255 bytes do not fit the format and leave the entry out.
 pub(super) fn put(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
