@@ -87,8 +87,7 @@ pub fn documented<T: schemars::JsonSchema>(field: &'static str) -> &'static str 
             .pointer(&format!("/properties/{field}/description"))
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Box::leak(one_line.into_boxed_str())
+        Box::leak(text.to_owned().into_boxed_str())
     })
 }
 

@@ -104,7 +104,7 @@ mod tests {
         let many = vec![value!({"op": "test", "path": "", "value": {}}); MAX_OPERATIONS + 1];
         let error = json(&value!({}), &Value::Array(many)).expect_err("too many");
         assert_eq!(error.status().0, 413);
-        let doubling = vec![
+        let doubling = [
             value!({"op": "copy", "from": "", "path": "/a"}),
             value!({"op": "copy", "from": "", "path": "/b"}),
         ];

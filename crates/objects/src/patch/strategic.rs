@@ -325,3 +325,240 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn pod(containers: Value) -> Value {
+        json!({"spec": {"containers": containers}})
+    }
+
+    fn patched(original: &Value, patch: &Value) -> Result<Value, PatchError> {
+        let kind = kinds::find("", "v1", "pods").expect("pods");
+        strategic(kind.as_ref(), original, patch)
+    }
+
+    fn service(original: &Value, patch: &Value) -> Value {
+        let kind = kinds::find("", "v1", "services").expect("services");
+        strategic(kind.as_ref(), original, patch).expect("applies")
+    }
+
+    #[test]
+    fn lists_are_merged_by_key_and_new_elements_come_first() {
+        let original =
+            pod(json!([{"name": "c", "image": "x:1", "env": [{"name": "A", "value": "1"}]}]));
+        for (patch, result) in [
+            (
+                json!([{"name": "side", "image": "y"}]),
+                json!([{"name": "side", "image": "y"}, {"name": "c", "image": "x:1", "env": [{"name": "A", "value": "1"}]}]),
+            ),
+            (
+                json!([{"name": "c", "image": "x:2"}]),
+                json!([{"name": "c", "image": "x:2", "env": [{"name": "A", "value": "1"}]}]),
+            ),
+            (
+                json!([{"name": "c", "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]}]),
+                json!([{"name": "c", "image": "x:1", "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]}]),
+            ),
+            (json!([{"name": "c", "$patch": "delete"}]), json!([])),
+            (
+                json!([{"$patch": "replace"}, {"name": "z"}]),
+                json!([{"name": "z"}]),
+            ),
+            (
+                json!([{"name": "c", "env": null}]),
+                json!([{"name": "c", "image": "x:1"}]),
+            ),
+        ] {
+            assert_eq!(
+                patched(&original, &pod(patch.clone())),
+                Ok(pod(result)),
+                "{patch}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_without_a_key_are_replaced() {
+        let original = json!({"spec": {"tolerations": [{"key": "a"}], "containers": [{"name": "c", "args": ["1", "2"]}]}});
+        let patch = json!({"spec": {"tolerations": [{"key": "b"}], "containers": [{"name": "c", "args": ["3"]}]}});
+        assert_eq!(patched(&original, &patch), Ok(patch));
+    }
+
+    #[test]
+    fn lists_of_plain_values_are_joined_and_cut() {
+        let original = json!({"metadata": {"finalizers": ["a/a", "b/b"]}});
+        let joined = patched(
+            &original,
+            &json!({"metadata": {"finalizers": ["b/b", "c/c"]}}),
+        );
+        assert_eq!(
+            joined,
+            Ok(json!({"metadata": {"finalizers": ["a/a", "b/b", "c/c"]}}))
+        );
+        let cut = patched(
+            &original,
+            &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/a"], "$setElementOrder/finalizers": ["b/b"]}}),
+        );
+        assert_eq!(cut, Ok(json!({"metadata": {"finalizers": ["b/b"]}})));
+    }
+
+    #[test]
+    fn the_order_is_the_one_that_was_asked_for() {
+        let original = pod(json!([{"name": "a"}, {"name": "b"}, {"name": "c"}]));
+        let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "new"}, {"name": "a"}],
+            "containers": [{"name": "new", "image": "n"}]}});
+        let names = |v: &Value| -> Vec<String> {
+            let list = v["spec"]["containers"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            list.iter()
+                .map(|c| c["name"].as_str().unwrap_or_default().to_owned())
+                .collect()
+        };
+        let result = patched(&original, &patch).expect("applies");
+        // `b` is the server's own: it stays before `c`, as it was.
+        assert_eq!(names(&result), ["b", "c", "new", "a"]);
+        let only_order = json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}]}});
+        assert_eq!(
+            names(&patched(&original, &only_order).expect("applies")),
+            ["c", "b", "a"]
+        );
+        let wrong = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
+            "containers": [{"name": "b"}, {"name": "a"}]}});
+        assert_eq!(
+            patched(&original, &wrong)
+                .expect_err("contradicts itself")
+                .status()
+                .0,
+            400
+        );
+    }
+
+    #[test]
+    fn a_map_can_be_replaced_deleted_and_kept_in_part() {
+        let original = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"nodeSelector": {"x": "y"}}});
+        let replaced = patched(
+            &original,
+            &json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+        );
+        assert_eq!(
+            replaced.expect("applies")["metadata"]["labels"],
+            json!({"c": "3"})
+        );
+        let deleted = patched(
+            &original,
+            &json!({"spec": {"nodeSelector": {"$patch": "delete"}}}),
+        );
+        assert_eq!(deleted.expect("applies")["spec"], json!({}));
+        let volume = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
+        let retained = json!({"spec": {"volumes": [{"name": "v", "configMap": {"name": "m"}, "$retainKeys": ["name", "configMap"]}]}});
+        assert_eq!(
+            patched(&volume, &retained),
+            Ok(json!({"spec": {"volumes": [{"name": "v", "configMap": {"name": "m"}}]}}))
+        );
+    }
+
+    #[test]
+    fn ports_of_a_service_are_told_apart_by_their_number() {
+        let original =
+            json!({"spec": {"ports": [{"name": "x", "port": 80}, {"name": "y", "port": 81}]}});
+        assert_eq!(
+            service(
+                &original,
+                &json!({"spec": {"ports": [{"name": "z", "port": 81}]}})
+            ),
+            json!({"spec": {"ports": [{"name": "x", "port": 80}, {"name": "z", "port": 81}]}})
+        );
+        assert_eq!(
+            service(
+                &original,
+                &json!({"spec": {"ports": [{"$patch": "delete", "port": 80}]}})
+            ),
+            json!({"spec": {"ports": [{"name": "y", "port": 81}]}})
+        );
+    }
+
+    #[test]
+    fn directives_never_reach_the_object() {
+        let patch = json!({"metadata": {"labels": {"$patch": "merge", "a": "b"}},
+            "spec": {"$retainKeys": ["containers"], "$setElementOrder/containers": [{"name": "c"}],
+                "containers": [{"name": "c", "$setElementOrder/env": [{"name": "E"}], "env": [{"name": "E"}, {"name": "F", "$patch": "delete"}]}]}});
+        assert_eq!(
+            patched(&json!({}), &patch),
+            Ok(
+                json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "env": [{"name": "E"}]}]}})
+            )
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let original = pod(json!([{"name": "c"}]));
+        for patch in [
+            json!([]),
+            pod(json!([{"image": "x"}])),
+            pod(json!([{"$patch": "delete"}])),
+            pod(json!([{"$patch": "merge", "name": "c"}])),
+            pod(json!(["c"])),
+            json!({"spec": {"$patch": "explode"}}),
+            json!({"spec": {"$retainKeys": ["a"], "hostname": "h"}}),
+            json!({"spec": {"$setElementOrder/containers": "c"}}),
+            json!({"spec": {"$deleteFromPrimitiveList/containers": "c"}}),
+        ] {
+            let error = patched(&original, &patch).expect_err("refused");
+            assert_eq!(error.status().0, 400, "{patch}");
+        }
+        let error = patched(&original, &pod(json!([{"image": "x"}]))).expect_err("no key");
+        assert_eq!(
+            error.to_string(),
+            "map: {\"image\":\"x\"} does not contain declared merge key: name"
+        );
+    }
+
+    fn containers() -> impl Strategy<Value = Value> {
+        let container =
+            ("[a-d]", "[xyz]").prop_map(|(name, image)| (name, json!({"image": image})));
+        proptest::collection::vec(container, 0..5).prop_map(|list| {
+            let unique: std::collections::BTreeMap<String, Value> = list.into_iter().collect();
+            unique
+                .into_iter()
+                .map(|(name, mut container)| {
+                    container["name"] = Value::from(name);
+                    container
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_empty_patch_changes_nothing(list in containers()) {
+            let original = pod(list);
+            prop_assert_eq!(patched(&original, &json!({})), Ok(original));
+        }
+
+        #[test]
+        fn a_patch_applied_twice_is_applied_once(list in containers(), change in containers()) {
+            let once = patched(&pod(list), &pod(change.clone())).expect("applies");
+            prop_assert_eq!(patched(&once, &pod(change)), Ok(once));
+        }
+
+        #[test]
+        fn every_element_of_the_patch_is_in_the_result_and_none_is_lost(list in containers(), change in containers()) {
+            let result = patched(&pod(list.clone()), &pod(change.clone())).expect("applies");
+            let result = result["spec"]["containers"].as_array().cloned().unwrap_or_default();
+            for wanted in change.as_array().into_iter().flatten() {
+                prop_assert!(result.contains(wanted));
+            }
+            for kept in list.as_array().into_iter().flatten() {
+                prop_assert_eq!(result.iter().filter(|c| c["name"] == kept["name"]).count(), 1);
+            }
+        }
+    }
+}
