@@ -1,0 +1,292 @@
+//! The OpenAPI documents: what `kubectl explain` prints, where kubectl learns that the server checks fields itself,
+//! and by which keys `kubectl apply` merges lists.
+//!
+//! A document is made when it is first asked for and then kept. Its address in the index carries a hash of its
+//! content, so that clients keep it for as long as it is true.
+//! Source: KEP-2896 (OpenAPI v3).
+
+mod operations;
+mod schemas;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
+use seaway_objects::kind::Kind;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use self::schemas::Dialect;
+use crate::reply::{self, JSON, Reply};
+use crate::status::ApiError;
+
+/// The version that the documents say the API has.
+const VERSION: &str = "v1.36.0";
+
+/// The documents of all kinds that are served.
+pub(crate) struct OpenApi {
+    /// By path: `api/v1`, `apis/apps/v1`.
+    v3: BTreeMap<String, Group>,
+    index: OnceLock<Bytes>,
+    v2: OnceLock<Document>,
+}
+
+/// The kinds of one group and version, and their document.
+struct Group {
+    kinds: Vec<Arc<dyn Kind>>,
+    document: OnceLock<Document>,
+}
+
+/// A document as it is sent.
+struct Document {
+    bytes: Bytes,
+    hash: String,
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(value.to_string());
+        let hash = hex::encode_upper(Sha256::digest(&bytes));
+        Self { bytes, hash }
+    }
+
+    fn reply(&self, headers: &HeaderMap) -> Reply {
+        let tag = format!("\"{}\"", self.hash);
+        let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+        let mut reply = if known == Some(tag.as_str()) {
+            reply::bytes(StatusCode::NOT_MODIFIED, JSON, Bytes::new())
+        } else {
+            reply::bytes(StatusCode::OK, JSON, self.bytes.clone())
+        };
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            reply.headers_mut().insert(ETAG, tag);
+        }
+        reply
+    }
+}
+
+impl OpenApi {
+    /// The documents of these kinds; nothing is made yet.
+    pub(crate) fn new(kinds: &[Arc<dyn Kind>]) -> Self {
+        let mut v3: BTreeMap<String, Group> = BTreeMap::new();
+        for kind in kinds {
+            let group = v3
+                .entry(operations::root(kind.names()))
+                .or_insert_with(|| Group {
+                    kinds: Vec::new(),
+                    document: OnceLock::new(),
+                });
+            group.kinds.push(Arc::clone(kind));
+        }
+        Self {
+            v3,
+            index: OnceLock::new(),
+            v2: OnceLock::new(),
+        }
+    }
+
+    /// `/openapi/v3`: where the documents are.
+    pub(crate) fn v3(&self) -> Reply {
+        let index = self.index.get_or_init(|| {
+            let paths: Map<String, Value> = self
+                .v3
+                .iter()
+                .map(|(path, group)| {
+                    let hash = &group.document().hash;
+                    let url = format!("/openapi/v3/{path}?hash={hash}");
+                    (path.clone(), json!({"serverRelativeURL": url}))
+                })
+                .collect();
+            Bytes::from(json!({"paths": paths}).to_string())
+        });
+        reply::bytes(StatusCode::OK, JSON, index.clone())
+    }
+
+    /// `/openapi/v3/<path>`: everything of one group and version.
+    pub(crate) fn v3_document(&self, path: &str, headers: &HeaderMap) -> Reply {
+        let Some(group) = self.v3.get(path) else {
+            return reply::nothing_there();
+        };
+        if !accepts_json(headers) {
+            return reply::error(&ApiError::not_acceptable(&[JSON]));
+        }
+        let mut reply = group.document().reply(headers);
+        // The address changes with the content.
+        let forever = HeaderValue::from_static("public, immutable");
+        reply.headers_mut().insert(CACHE_CONTROL, forever);
+        reply
+    }
+
+    /// `/openapi/v2`: everything in one document. Only as JSON; clients that insist on the protobuf form are told so,
+    /// and kubectl does without.
+    pub(crate) fn v2(&self, headers: &HeaderMap) -> Reply {
+        if !accepts_json(headers) {
+            return reply::error(&ApiError::not_acceptable(&[JSON]));
+        }
+        self.v2
+            .get_or_init(|| Document::new(&self.swagger()))
+            .reply(headers)
+    }
+
+    fn swagger(&self) -> Value {
+        let kinds: Vec<&Arc<dyn Kind>> = self.v3.values().flat_map(|g| &g.kinds).collect();
+        json!({
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": VERSION},
+            "paths": operations::paths(&kinds, Dialect::V2),
+            "definitions": schemas::schemas(&kinds, Dialect::V2),
+        })
+    }
+}
+
+impl Group {
+    fn document(&self) -> &Document {
+        self.document.get_or_init(|| {
+            let kinds: Vec<&Arc<dyn Kind>> = self.kinds.iter().collect();
+            Document::new(&json!({
+                "openapi": "3.0.0",
+                "info": {"title": "Kubernetes", "version": VERSION},
+                "paths": operations::paths(&kinds, Dialect::V3),
+                "components": {"schemas": schemas::schemas(&kinds, Dialect::V3)},
+            }))
+        })
+    }
+}
+
+/// Whether the client takes JSON, which is so unless it lists what it takes and JSON is not there.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let Some(accept) = headers.get(ACCEPT) else {
+        return true;
+    };
+    let accept = accept.to_str().unwrap_or_default();
+    accept.split(',').any(|range| {
+        let media_type = range.split(';').next().unwrap_or_default().trim();
+        matches!(media_type, "" | "*/*" | "application/*" | JSON)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seaway_objects::kinds;
+
+    fn document(path: &str) -> Value {
+        let api = OpenApi::new(&kinds::registry());
+        serde_json::from_slice(&api.v3[path].document().bytes).expect("JSON")
+    }
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(Value::as_str));
+                map.values().for_each(|v| references(v, found));
+            }
+            Value::Array(list) => list.iter().for_each(|v| references(v, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let api = OpenApi::new(&kinds::registry());
+        let v3 = api.v3.values().map(|g| g.document());
+        let v2 = Document::new(&api.swagger());
+        for document in v3.chain([&v2]) {
+            let document: Value = serde_json::from_slice(&document.bytes).expect("JSON");
+            let mut found = Vec::new();
+            references(&document, &mut found);
+            assert!(found.len() > 50);
+            for reference in found {
+                let pointer = reference.strip_prefix('#').expect("inside the document");
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+            }
+        }
+    }
+
+    #[test]
+    fn kubectl_finds_that_fields_are_checked_by_the_server() {
+        let document = document("apis/apps/v1");
+        let patch =
+            &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        assert_eq!(
+            patch["x-kubernetes-group-version-kind"],
+            json!({"group": "apps", "kind": "Deployment", "version": "v1"})
+        );
+        let parameters = patch["parameters"].as_array().expect("a list");
+        assert!(
+            parameters
+                .iter()
+                .any(|p| p["name"] == "fieldValidation" && p["in"] == "query")
+        );
+    }
+
+    #[test]
+    fn kubectl_finds_by_which_key_lists_are_merged() {
+        let document = document("api/v1");
+        let schemas = &document["components"]["schemas"];
+        let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(
+            schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"],
+            json!([{"group": "", "kind": "Pod", "version": "v1"}])
+        );
+        assert_eq!(
+            schemas["io.k8s.api.core.v1.PodList"]["properties"]["items"]["items"]["allOf"][0]["$ref"],
+            "#/components/schemas/io.k8s.api.core.v1.Pod"
+        );
+    }
+
+    #[test]
+    fn the_index_names_every_version_and_its_hash() {
+        let api = OpenApi::new(&kinds::registry());
+        let paths: Vec<&String> = api.v3.keys().collect();
+        assert_eq!(
+            paths,
+            [
+                "api/v1",
+                "apis/apps/v1",
+                "apis/coordination.k8s.io/v1",
+                "apis/discovery.k8s.io/v1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_that_takes_no_json_is_told_so() {
+        let api = OpenApi::new(&kinds::registry());
+        let ask = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            api.v2(&headers).status()
+        };
+        assert_eq!(
+            ask("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"),
+            StatusCode::NOT_ACCEPTABLE
+        );
+        assert_eq!(ask("application/json"), StatusCode::OK);
+        assert_eq!(
+            ask(
+                "application/com.github.proto-openapi.spec.v2@v1.0+protobuf, application/json;q=0.5"
+            ),
+            StatusCode::OK
+        );
+    }
+
+    #[test]
+    fn what_a_client_has_is_not_sent_again() {
+        let api = OpenApi::new(&kinds::registry());
+        let first = api.v3_document("api/v1", &HeaderMap::new());
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
+        assert_eq!(
+            api.v3_document("api/v1", &headers).status(),
+            StatusCode::NOT_MODIFIED
+        );
+        assert_eq!(
+            api.v3_document("apis/none/v1", &headers).status(),
+            StatusCode::NOT_FOUND
+        );
+    }
+}
