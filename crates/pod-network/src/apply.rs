@@ -81,7 +81,7 @@ impl Applied {
         for change in diff(&there, &plan.routes) {
             match change {
                 Change::Set(range, target) => {
-                    match self.socket.ensure_route(&self.route(range, target)).await {
+                    match self.socket.ensure_route(&self.to_set(range, target)).await {
                         Ok(()) => drop(there.insert(range, target)),
                         Err(error) => errors.push(Error::kernel(format!(
                             "route to the Pods of {range}"
@@ -89,7 +89,7 @@ impl Applied {
                     }
                 }
                 Change::Remove(range, target) => {
-                    match self.socket.remove_route(&self.route(range, target)).await {
+                    match self.socket.remove_route(&to_remove(range, target)).await {
                         Ok(_) => drop(there.remove(&range)),
                         Err(error) => errors.push(Error::kernel(format!(
                             "route to the Pods of {range}"
@@ -117,15 +117,24 @@ impl Applied {
         Ok(ours.filter_map(|route| planned(&route)).collect())
     }
 
-    fn route(&self, range: Ipv4Net, target: Target) -> Route {
-        let range = IpNet::V4(range);
+    fn to_set(&self, range: Ipv4Net, target: Target) -> Route {
+        let route = to_remove(range, target);
         match target {
             // The node's own packets carry its own address, whatever other addresses it has.
-            Target::Node(gateway) => Route::new(range, RouteKind::Unicast, ROUTE_PROTOCOL)
-                .via(gateway.into())
-                .src(self.node_ip),
-            Target::Nowhere => Route::new(range, RouteKind::Unreachable, ROUTE_PROTOCOL),
+            Target::Node(_) => route.src(self.node_ip),
+            Target::Nowhere => route,
         }
+    }
+}
+
+/// Without a source address: the kernel takes that as any, and one that lacks it or has an old one must go as well.
+fn to_remove(range: Ipv4Net, target: Target) -> Route {
+    let range = IpNet::V4(range);
+    match target {
+        Target::Node(gateway) => {
+            Route::new(range, RouteKind::Unicast, ROUTE_PROTOCOL).via(gateway.into())
+        }
+        Target::Nowhere => Route::new(range, RouteKind::Unreachable, ROUTE_PROTOCOL),
     }
 }
 
