@@ -21,18 +21,48 @@ pub(crate) struct Index<K> {
     pub(crate) terms: fn(&K) -> Vec<String>,
 }
 
-/// One object came, changed or went. At least one side is there.
-pub(crate) struct Change<K> {
-    /// As it was; `None` when it is new.
-    pub(crate) old: Option<Arc<K>>,
-    /// As it is; `None` when it is gone.
-    pub(crate) new: Option<Arc<K>>,
+/// What happened to one object.
+pub(crate) enum Change<K> {
+    /// It is new.
+    Added(Arc<K>),
+    /// It changed.
+    Modified {
+        /// As it was.
+        old: Arc<K>,
+        /// As it is.
+        new: Arc<K>,
+    },
+    /// It is gone; this is how it was last.
+    Removed(Arc<K>),
 }
 
 impl<K> Change<K> {
-    /// The states of the object that the change concerns, newest first.
+    /// As it was.
+    pub(crate) fn old(&self) -> Option<&Arc<K>> {
+        match self {
+            Change::Added(_) => None,
+            Change::Modified { old, .. } | Change::Removed(old) => Some(old),
+        }
+    }
+
+    /// As it is.
+    pub(crate) fn new(&self) -> Option<&Arc<K>> {
+        match self {
+            Change::Added(new) | Change::Modified { new, .. } => Some(new),
+            Change::Removed(_) => None,
+        }
+    }
+
+    /// The newest state that is known.
+    pub(crate) fn latest(&self) -> &Arc<K> {
+        match self {
+            Change::Added(one) | Change::Modified { new: one, .. } | Change::Removed(one) => one,
+        }
+    }
+
+    /// The states that the change concerns, newest first.
     pub(crate) fn states(&self) -> impl Iterator<Item = &Arc<K>> {
-        self.new.iter().chain(self.old.iter())
+        self.new().into_iter().chain(self.old())
     }
 }
 
@@ -194,9 +224,9 @@ impl<K: Resource> Objects<K> {
                 filed.entry(term).or_default().insert(key.clone());
             }
         }
-        changes.push(Change {
-            old,
-            new: Some(object),
+        changes.push(match old {
+            Some(old) => Change::Modified { old, new: object },
+            None => Change::Added(object),
         });
         changes
     }
@@ -206,10 +236,7 @@ impl<K: Resource> Objects<K> {
         for (index, filed) in &mut self.indexes {
             unfile(filed, &(index.terms)(&old), key);
         }
-        Some(Change {
-            old: Some(old),
-            new: None,
-        })
+        Some(Change::Removed(old))
     }
 
     fn keys_not_in(&self, listed: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
@@ -294,7 +321,7 @@ mod tests {
         let log = Arc::clone(&seen);
         cache.on_change(move |change: &Change<ConfigMap>| {
             log.lock()
-                .push((change.old.is_some(), change.new.is_some()));
+                .push((change.old().is_some(), change.new().is_some()));
         });
         cache.apply(object("a", "1", "10"));
         cache.apply(object("a", "1", "10"));

@@ -7,10 +7,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::cache::{Cache, Index};
 use crate::events::Recorder;
 use crate::object;
 use crate::pod;
-use crate::selector::Selector;
+use seaway_objects::selector::{LabelSelector, Operator};
 
 /// The name under which the controllers write, as `metadata.managedFields` shows it.
 const FIELD_MANAGER: &str = "seaway-controllers";
@@ -221,10 +221,8 @@ impl Cluster {
     }
 
     /// The Pods of a namespace that a selector means. Costs what the rarest of its labels costs.
-    pub(crate) fn pods_matching(&self, namespace: &str, selector: &Selector) -> Vec<Arc<Pod>> {
-        let terms = selector
-            .certain_labels()
-            .map(|(key, value)| label_term(namespace, key, value));
+    pub(crate) fn pods_matching(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<Pod>> {
+        let terms = certain_labels(selector).map(|(key, value)| label_term(namespace, key, value));
         let rarest = terms.min_by_key(|term| self.pods.count(&PODS_BY_LABEL, term));
         let mut candidates = match rarest {
             Some(term) => self.pods.find(&PODS_BY_LABEL, &term),
@@ -248,7 +246,8 @@ impl Cluster {
                     .spec
                     .as_ref()
                     .and_then(|spec| spec.selector.as_ref());
-                if selector.is_some_and(|selector| Selector::from_labels(selector).matches(labels))
+                if selector
+                    .is_some_and(|selector| LabelSelector::from_map(selector).matches(labels))
                 {
                     found.push(service);
                 }
@@ -256,6 +255,19 @@ impl Cluster {
         }
         found
     }
+}
+
+/// The labels that an object which matches has for certain; an index by labels can start from any of them.
+fn certain_labels(selector: &LabelSelector) -> impl Iterator<Item = (&str, &str)> {
+    let requirements = selector.requirements().unwrap_or_default();
+    requirements
+        .iter()
+        .filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) if values.len() == 1 => {
+                Some((requirement.key.as_str(), values.first()?.as_str()))
+            }
+            _ => None,
+        })
 }
 
 /// Parameters of a create or replace.

@@ -115,7 +115,13 @@ impl Records {
             let Some(record) = record else { return };
             let (reason, name) = (record.reason, record.object.name.clone());
             if let Err(error) = write(&client, &mut written, record, Timestamp::now()).await {
-                tracing::warn!(reason, object = name, %error, "an Event could not be written");
+                // A namespace that ends takes no Events; nobody needs to know.
+                let ending = matches!(&error, kube::Error::Api(status) if status.is_forbidden() || status.is_not_found());
+                if ending {
+                    tracing::debug!(reason, object = name, %error, "an Event came too late");
+                } else {
+                    tracing::warn!(reason, object = name, %error, "an Event could not be written");
+                }
             }
         }
     }

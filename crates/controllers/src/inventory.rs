@@ -105,13 +105,10 @@ impl Inventory {
     fn relay<K: Resource + 'static>(&self, cache: &Arc<Cache<K>>, resource: ApiResource) {
         let listeners = Arc::clone(&self.listeners);
         cache.on_change(move |change| {
-            let meta =
-                |object: &Option<Arc<K>>| object.as_ref().map(|object| object.meta().clone());
-            let (old, new) = (meta(&change.old), meta(&change.new));
             let sighting = Sighting {
                 resource: &resource,
-                old: old.as_ref(),
-                new: new.as_ref(),
+                old: change.old().map(|object| object.meta()),
+                new: change.new().map(|object| object.meta()),
             };
             for listener in listeners.read().iter() {
                 listener(&sighting);
@@ -192,11 +189,17 @@ impl Inventory {
             match self.discover().await {
                 Ok(()) => {
                     self.watch_new(&mut watched, &mut tasks, &shutdown);
-                    for (_, cache) in watched.values() {
-                        tokio::select! {
-                            () = shutdown.cancelled() => return,
-                            () = cache.wait_synced() => {}
+                    let listed = async {
+                        for (_, cache) in watched.values() {
+                            cache.wait_synced().await;
                         }
+                    };
+                    // A kind that cannot be listed must not keep the others waiting for ever: what is deleted is
+                    // asked for once more anyway.
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(DISCOVERY_PERIOD) => tracing::warn!("some kinds cannot be listed"),
+                        () = listed => {}
                     }
                     self.synced.send_replace(true);
                 }

@@ -22,8 +22,7 @@ mod queue;
 mod replicas;
 mod run;
 mod scheduler;
-mod selector;
 
-pub use config::Config;
+pub use config::{Config, Tuning};
 pub use error::Error;
-pub use run::run;
+pub use run::{run, run_with};

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, Tuning};
 use crate::deployment::Deployments;
 use crate::endpoints::{LegacyEndpoints, Mirrors, Slices};
 use crate::error::Error;
@@ -22,6 +22,19 @@ use crate::scheduler::Scheduler;
 /// # Errors
 /// [`Error::Config`] at once, when the settings cannot work; [`Error::Stopped`] when a part ended that must not.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    run_with(client, config, &Tuning::default(), shutdown).await
+}
+
+/// [`run`] with settings of one's own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    client: Client,
+    config: Config,
+    tuning: &Tuning,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let ranges = Ranges::new(config.cluster_cidr, config.node_cidr_mask).map_err(|problem| {
         Error::Config {
             field: "node_cidr_mask",
@@ -47,9 +60,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let legacy_endpoints = LegacyEndpoints::new(&cluster);
     let mirrors = Mirrors::new(&cluster);
     let ranger = Ranger::new(&cluster, ranges);
-    let lifecycle = Lifecycle::new(&cluster, config.node_grace);
+    let lifecycle = Lifecycle::new(&cluster, tuning.node_grace);
     let evictions = Evictions::new(&cluster);
-    let pod_collector = PodCollector::new(&cluster, config.removed_node_grace);
+    let pod_collector = PodCollector::new(&cluster, tuning.removed_node_grace);
     let collector = Collector::new(&cluster, &inventory);
     let deletion = Deletion::new(&cluster, &inventory);
     let defaults = Defaults::new(&cluster, &inventory, config.root_ca);

@@ -8,7 +8,6 @@ mod demand;
 mod filter;
 mod neighbours;
 mod node;
-mod quantity;
 mod score;
 mod state;
 

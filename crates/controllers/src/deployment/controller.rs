@@ -19,7 +19,7 @@ use crate::events::{self, Recorder};
 use crate::object::{self, ObjectKey};
 use crate::pod;
 use crate::queue::{Next, Queue};
-use crate::selector::Selector;
+use seaway_objects::selector::LabelSelector;
 
 const NAME: &str = "deployment-controller";
 /// Deployments worked on at the same time.
@@ -42,9 +42,7 @@ impl Deployments {
         });
         let queue = this.queue.clone();
         cluster.deployments.on_change(move |change| {
-            for deployment in change.states().take(1) {
-                queue.add(ObjectKey::of(&deployment.metadata));
-            }
+            queue.add(ObjectKey::of(&change.latest().metadata));
         });
         let listener = Arc::clone(&this);
         cluster
@@ -75,8 +73,7 @@ impl Deployments {
             }
         }
         let Some(orphan) = change
-            .new
-            .as_ref()
+            .new()
             .filter(|set| object::controller_of(&set.metadata).is_none())
         else {
             return;
@@ -90,7 +87,7 @@ impl Deployments {
             let selector = deployment
                 .spec
                 .as_ref()
-                .and_then(|spec| Selector::parse(&spec.selector).ok());
+                .and_then(|spec| LabelSelector::from_object(Some(&spec.selector)).ok());
             if selector.is_some_and(|selector| matches(&selector, orphan)) {
                 self.queue.add(ObjectKey::of(&deployment.metadata));
             }
@@ -99,10 +96,11 @@ impl Deployments {
 
     /// A Deployment that recreates waits for the last old Pod to end.
     fn pod_changed(&self, change: &Change<Pod>) {
-        let ended = change.new.as_ref().is_none_or(|pod| pod::is_terminal(pod));
-        let Some(pod) = change.states().next().filter(|_| ended) else {
+        let ended = change.new().is_none_or(|pod| pod::is_terminal(pod));
+        if !ended {
             return;
-        };
+        }
+        let pod = change.latest();
         let Some(controller) =
             object::controller_of(&pod.metadata).filter(|one| one.kind == "ReplicaSet")
         else {
@@ -139,10 +137,11 @@ impl Deployments {
     /// The Deployment's ReplicaSets; those without a controller that match are taken in, those that match no more
     /// are let go.
     async fn claim(&self, target: &Target) -> Result<Vec<Set>, Error> {
-        let selector = Selector::parse(&target.selector).map_err(|problem| Error::Object {
-            object: format!("Deployment {}", target.key),
-            problem,
-        })?;
+        let selector =
+            LabelSelector::from_object(Some(&target.selector)).map_err(|error| Error::Object {
+                object: format!("Deployment {}", target.key),
+                problem: error.to_string(),
+            })?;
         let mut sets = Vec::new();
         for set in self
             .cluster
@@ -392,7 +391,7 @@ impl Deployments {
     }
 }
 
-fn matches(selector: &Selector, set: &ReplicaSet) -> bool {
+fn matches(selector: &LabelSelector, set: &ReplicaSet) -> bool {
     selector.matches(object::labels_of(&set.metadata))
 }
 

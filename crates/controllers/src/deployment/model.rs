@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::object::{self, ObjectKey};
-use crate::selector::Selector;
+use seaway_objects::selector::LabelSelector;
 
 /// Label that keeps the Pods of a Deployment's ReplicaSets apart.
 pub(crate) const HASH_LABEL: &str = "pod-template-hash";
@@ -57,7 +57,7 @@ pub(crate) struct Target {
     /// Old ReplicaSets to keep.
     pub(crate) revision_history_limit: usize,
     /// The selector as written, which new ReplicaSets narrow by the hash label.
-    pub(crate) selector: LabelSelector,
+    pub(crate) selector: meta::LabelSelector,
     /// What new Pods look like.
     pub(crate) template: PodTemplateSpec,
     /// Its annotations.
@@ -71,7 +71,9 @@ impl Target {
     pub(crate) fn project(deployment: &Deployment) -> Result<Self, String> {
         let spec = deployment.spec.as_ref().ok_or("spec is missing")?;
         let replicas = spec.replicas.unwrap_or(1).max(0);
-        if Selector::parse(&spec.selector)?.selects_everything() {
+        let selector = LabelSelector::from_object(Some(&spec.selector))
+            .map_err(|error| format!("spec.selector: {error}"))?;
+        if selector.is_everything() {
             return Err(
                 "spec.selector is empty: it would take every Pod of the namespace".to_owned(),
             );

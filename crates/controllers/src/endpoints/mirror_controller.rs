@@ -34,15 +34,11 @@ impl Mirrors {
         });
         let queue = this.queue.clone();
         cluster.services.on_change(move |change| {
-            for service in change.states().take(1) {
-                queue.add(ObjectKey::of(&service.metadata));
-            }
+            queue.add(ObjectKey::of(&change.latest().metadata));
         });
         let queue = this.queue.clone();
         cluster.endpoints.on_change(move |change| {
-            for endpoints in change.states().take(1) {
-                queue.add(ObjectKey::of(&endpoints.metadata));
-            }
+            queue.add(ObjectKey::of(&change.latest().metadata));
         });
         let listener = Arc::clone(&this);
         cluster.endpoint_slices.on_change(move |change| {

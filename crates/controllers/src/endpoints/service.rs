@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
 use crate::object::{self, ObjectKey};
-use crate::selector::Selector;
+use seaway_objects::selector::LabelSelector;
 
 /// Label on what belongs to a headless Service.
 pub(crate) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
@@ -48,7 +48,7 @@ pub(crate) struct Selecting {
     /// UID.
     pub(crate) uid: String,
     /// Which Pods are meant.
-    pub(crate) selector: Selector,
+    pub(crate) selector: LabelSelector,
     /// Its ports.
     pub(crate) ports: Vec<ServicePort>,
     /// Has no address of its own.
@@ -75,7 +75,7 @@ impl Selecting {
         Some(Self {
             key: ObjectKey::of(&service.metadata),
             uid: object::uid_of(&service.metadata).to_owned(),
-            selector: Selector::from_labels(selector),
+            selector: LabelSelector::from_map(selector),
             ports: spec.ports.clone().unwrap_or_default(),
             headless: spec.cluster_ip.as_deref() == Some("None"),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),

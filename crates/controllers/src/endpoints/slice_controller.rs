@@ -41,9 +41,7 @@ impl Slices {
         });
         let queue = this.queue.clone();
         cluster.services.on_change(move |change| {
-            for service in change.states().take(1) {
-                queue.add(ObjectKey::of(&service.metadata));
-            }
+            queue.add(ObjectKey::of(&change.latest().metadata));
         });
         let listener = Arc::clone(&this);
         cluster.endpoint_slices.on_change(move |change| {
@@ -75,21 +73,16 @@ impl Slices {
 
     /// A node that moved to another zone takes its endpoints along.
     fn node_changed(&self, change: &Change<Node>) {
-        let zone = |node: &Option<Arc<Node>>| {
-            node.as_ref()
-                .and_then(|node| object::labels_of(&node.metadata).get(ZONE).cloned())
+        let zone = |node: Option<&Arc<Node>>| {
+            node.and_then(|node| object::labels_of(&node.metadata).get(ZONE).cloned())
         };
-        if zone(&change.old) == zone(&change.new) {
+        if zone(change.old()) == zone(change.new()) {
             return;
         }
-        for node in change.states().take(1) {
-            for pod in self.cluster.pods.find(
-                &PODS_BY_NODE,
-                node.metadata.name.as_deref().unwrap_or_default(),
-            ) {
-                for service in self.cluster.services_selecting(&pod) {
-                    self.queue.add(ObjectKey::of(&service.metadata));
-                }
+        let node = change.latest().metadata.name.as_deref().unwrap_or_default();
+        for pod in self.cluster.pods.find(&PODS_BY_NODE, node) {
+            for service in self.cluster.services_selecting(&pod) {
+                self.queue.add(ObjectKey::of(&service.metadata));
             }
         }
     }
@@ -123,7 +116,7 @@ impl Slices {
 
 /// Enqueues the Services that a Pod's change concerns: those that selected it and those that do now.
 pub(crate) fn add_services_of(cluster: &Cluster, queue: &Queue<ObjectKey>, change: &Change<Pod>) {
-    if let (Some(old), Some(new)) = (&change.old, &change.new)
+    if let Change::Modified { old, new } = change
         && member::relevant(old) == member::relevant(new)
     {
         return;

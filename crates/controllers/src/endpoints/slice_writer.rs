@@ -64,16 +64,19 @@ impl SliceWriter {
             name,
         );
         let uid = object::uid_of(&slice.metadata);
-        match (&change.old, &change.new) {
-            (_, None) => self.expectations.deletion_observed(&service, uid),
-            (_, Some(new)) if object::is_deleting(&new.metadata) => {
-                self.expectations.deletion_observed(&service, uid)
-            }
-            (None, Some(_)) => self.expectations.creation_observed(&service),
-            (Some(_), Some(new)) => {
+        match change {
+            Change::Added(_) => self.expectations.creation_observed(&service),
+            Change::Modified { new, .. } => {
                 let version = new.metadata.resource_version.as_deref().unwrap_or_default();
                 self.expectations.update_observed(&service, uid, version);
             }
+            Change::Removed(_) => {}
+        }
+        if change
+            .new()
+            .is_none_or(|new| object::is_deleting(&new.metadata))
+        {
+            self.expectations.deletion_observed(&service, uid);
         }
         Some(service)
     }

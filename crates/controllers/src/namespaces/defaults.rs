@@ -10,6 +10,7 @@ use kube::api::Patch;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::Change;
 use crate::cluster::{self, Cluster};
 use crate::error::{Context, Error, or_gone};
 use crate::inventory::{Inventory, Sighting};
@@ -51,7 +52,7 @@ impl Defaults {
         });
         let queue = this.queue.clone();
         cluster.namespaces.on_change(move |change| {
-            if let (None, Some(namespace)) = (&change.old, &change.new) {
+            if let Change::Added(namespace) = change {
                 queue.add(namespace.metadata.name.clone().unwrap_or_default());
             }
         });

@@ -52,11 +52,9 @@ impl Deletion {
         });
         let listener = Arc::clone(&this);
         cluster.namespaces.on_change(move |change| {
-            let Some(namespace) = change.states().next() else {
-                return;
-            };
+            let namespace = change.latest();
             let name = namespace.metadata.name.clone().unwrap_or_default();
-            if change.new.is_some() && object::is_deleting(&namespace.metadata) {
+            if change.new().is_some() && object::is_deleting(&namespace.metadata) {
                 listener.ending.lock().insert(name.clone());
                 listener.queue.add(name);
             } else {

@@ -43,7 +43,7 @@ impl Evictions {
             .on_change(move |change| listener.node_changed(change));
         let listener = Arc::clone(&this);
         cluster.pods.on_change(move |change| {
-            if let Some(pod) = &change.new
+            if let Some(pod) = change.new()
                 && !evicting(&listener.taints_of(pod)).is_empty()
             {
                 listener.queue.add(ObjectKey::of(&pod.metadata));
@@ -64,13 +64,10 @@ impl Evictions {
     }
 
     fn node_changed(&self, change: &Change<Node>) {
-        let taints = |node: &Option<Arc<Node>>| {
-            node.as_ref()
-                .map(|node| evicting(&taints(node)))
-                .unwrap_or_default()
-        };
-        let Some(node) = &change.new else { return };
-        if taints(&change.old) == taints(&change.new) {
+        let taints =
+            |node: Option<&Arc<Node>>| node.map(|node| evicting(&taints(node))).unwrap_or_default();
+        let Some(node) = change.new() else { return };
+        if taints(change.old()) == taints(change.new()) {
             return;
         }
         for pod in self.cluster.pods.find(

@@ -73,59 +73,44 @@ impl Lifecycle {
     }
 
     fn node_changed(&self, change: &Change<Node>) {
-        let Some(node) = &change.new else {
-            if let Some(gone) = &change.old {
-                let name = gone.metadata.name.clone().unwrap_or_default();
-                self.heard.lock().remove(&name);
-                let message = format!("Node {name} event: Removing Node {name} from Controller");
-                self.events.normal(
-                    events::reference::<Node>(&gone.metadata),
-                    "RemovingNode",
-                    message,
-                );
-            }
+        let name = change.latest().metadata.name.clone().unwrap_or_default();
+        let about = events::reference::<Node>(&change.latest().metadata);
+        let Some(node) = change.new() else {
+            self.heard.lock().remove(&name);
+            let message = format!("Node {name} event: Removing Node {name} from Controller");
+            self.events.normal(about, "RemovingNode", message);
             return;
         };
-        let name = node.metadata.name.clone().unwrap_or_default();
-        if change.old.is_none() {
+        if change.old().is_none() {
             let message = format!("Node {name} event: Registered Node {name} in Controller");
-            self.events.normal(
-                events::reference::<Node>(&node.metadata),
-                "RegisteredNode",
-                message,
-            );
+            self.events.normal(about.clone(), "RegisteredNode", message);
         }
-        if change.old.as_ref().and_then(|old| heartbeat(old)) != heartbeat(node)
-            || change.old.is_none()
+        if change
+            .old()
+            .is_none_or(|old| heartbeat(old) != heartbeat(node))
         {
             self.heard.lock().insert(name.clone(), Instant::now());
         }
-        if let Some(old) = &change.old
+        if let Some(old) = change.old()
             && condition_status(old, "Ready") == Some("True")
             && matches!(condition_status(node, "Ready"), Some("False" | "Unknown"))
         {
             let message = format!("Node {name} status is now: NodeNotReady");
-            self.events.normal(
-                events::reference::<Node>(&node.metadata),
-                "NodeNotReady",
-                message,
-            );
+            self.events.normal(about, "NodeNotReady", message);
         }
         self.queue.add(name);
     }
 
     fn lease_changed(&self, change: &Change<Lease>) {
         let Some(lease) = change
-            .new
-            .as_ref()
+            .new()
             .filter(|lease| lease.metadata.namespace.as_deref() == Some(LEASES))
         else {
             return;
         };
         let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         if change
-            .old
-            .as_ref()
+            .old()
             .is_some_and(|old| renewed(old) == renewed(lease))
         {
             return;

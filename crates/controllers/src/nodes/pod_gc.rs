@@ -41,11 +41,8 @@ impl PodCollector {
         });
         let listener = Arc::clone(&this);
         cluster.nodes.on_change(move |change| {
-            let Some(node) = change.states().next() else {
-                return;
-            };
-            let name = node.metadata.name.clone().unwrap_or_default();
-            if change.new.is_some() {
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            if change.new().is_some() {
                 listener.missing.lock().remove(&name);
                 return;
             }
@@ -57,7 +54,7 @@ impl PodCollector {
         let queue = this.queue.clone();
         let nodes = Arc::clone(&cluster.nodes);
         cluster.pods.on_change(move |change| {
-            let Some(pod) = &change.new else { return };
+            let Some(pod) = change.new() else { return };
             let abandoned = match pod::node_name(pod) {
                 Some(node) => nodes.get(&ObjectKey::cluster(node)).is_none(),
                 None => object::is_deleting(&pod.metadata),

@@ -39,26 +39,17 @@ impl Ranger {
             given: Mutex::new(HashMap::new()),
         });
         let listener = Arc::clone(&this);
-        cluster.nodes.on_change(move |change| match &change.new {
-            Some(node) if ranges_of(node).is_empty() => {
-                listener
-                    .queue
-                    .add(node.metadata.name.clone().unwrap_or_default());
-            }
-            Some(node) => {
-                listener
-                    .given
-                    .lock()
-                    .remove(node.metadata.name.as_deref().unwrap_or_default());
-            }
-            None => {
-                if let Some(node) = &change.old {
-                    listener
-                        .given
-                        .lock()
-                        .remove(node.metadata.name.as_deref().unwrap_or_default());
+        cluster.nodes.on_change(move |change| {
+            let name = change.latest().metadata.name.clone().unwrap_or_default();
+            match change.new() {
+                Some(node) if ranges_of(node).is_empty() => listener.queue.add(name),
+                Some(_) => {
+                    listener.given.lock().remove(&name);
                 }
-                listener.retry_all();
+                None => {
+                    listener.given.lock().remove(&name);
+                    listener.retry_all();
+                }
             }
         });
         this

@@ -47,9 +47,7 @@ impl<K: Workload> Replicas<K> {
         });
         let queue = this.queue.clone();
         owners.on_change(move |change| {
-            for owner in change.states().take(1) {
-                queue.add(ObjectKey::of(owner.meta()));
-            }
+            queue.add(ObjectKey::of(change.latest().meta()));
         });
         let listener = Arc::clone(&this);
         cluster
@@ -75,21 +73,22 @@ impl<K: Workload> Replicas<K> {
                 continue;
             };
             let uid = object::uid_of(&pod.metadata);
-            match (&change.old, &change.new) {
-                (_, None) => self.expectations.deletion_observed(&key, uid),
-                (_, Some(new)) if object::is_deleting(&new.metadata) => {
-                    self.expectations.deletion_observed(&key, uid)
-                }
-                (None, Some(_)) => self.expectations.creation_observed(&key),
-                (Some(_), Some(_)) => {}
+            if matches!(change, Change::Added(_)) {
+                self.expectations.creation_observed(&key);
+            }
+            if change
+                .new()
+                .is_none_or(|new| object::is_deleting(&new.metadata))
+            {
+                self.expectations.deletion_observed(&key, uid);
             }
             self.queue.add(key);
         }
-        let Some(pod) = &change.new else { return };
+        let Some(pod) = change.new() else { return };
         if object::controller_of(&pod.metadata).is_some() {
             return;
         }
-        let unchanged = change.old.as_ref().is_some_and(|old| {
+        let unchanged = change.old().is_some_and(|old| {
             object::controller_of(&old.metadata).is_none()
                 && old.metadata.labels == pod.metadata.labels
         });

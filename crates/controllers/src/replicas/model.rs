@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
-use k8s_openapi::serde::Serialize;
-use k8s_openapi::serde::de::DeserializeOwned;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::object::{self, ObjectKey};
-use crate::selector::Selector;
+use seaway_objects::selector::LabelSelector;
 
 /// A kind that keeps a number of Pods.
 pub(crate) trait Workload:
@@ -29,7 +30,7 @@ pub(crate) trait Workload:
     fn project(&self) -> Result<Owner, String>;
 
     /// Whether a Pod with these labels might be meant; for objects that cannot be used, none is.
-    fn selector(&self) -> Option<Selector>;
+    fn selector(&self) -> Option<LabelSelector>;
 }
 
 /// A workload with all defaults applied.
@@ -48,7 +49,7 @@ pub(crate) struct Owner {
     /// Seconds of readiness after which a Pod counts as available.
     pub(crate) min_ready_seconds: i32,
     /// Which Pods are meant.
-    pub(crate) selector: Selector,
+    pub(crate) selector: LabelSelector,
     /// What new Pods look like.
     pub(crate) template: PodTemplateSpec,
     /// The status as last written.
@@ -133,7 +134,7 @@ impl Workload for ReplicaSet {
             deleting: object::is_deleting(&self.metadata),
             replicas: count(spec.replicas),
             min_ready_seconds: spec.min_ready_seconds.unwrap_or_default(),
-            selector: not_everything(Selector::parse(&spec.selector)?)?,
+            selector: parse(&spec.selector).and_then(not_everything)?,
             template: spec.template.clone().ok_or("spec.template is missing")?,
             status: Status {
                 replicas: status.replicas,
@@ -150,8 +151,8 @@ impl Workload for ReplicaSet {
         })
     }
 
-    fn selector(&self) -> Option<Selector> {
-        let selector = Selector::parse(&self.spec.as_ref()?.selector).ok()?;
+    fn selector(&self) -> Option<LabelSelector> {
+        let selector = parse(&self.spec.as_ref()?.selector).ok()?;
         not_everything(selector).ok()
     }
 }
@@ -191,14 +192,18 @@ impl Workload for ReplicationController {
         })
     }
 
-    fn selector(&self) -> Option<Selector> {
-        let selector = Selector::from_labels(self.spec.as_ref()?.selector.as_ref()?);
+    fn selector(&self) -> Option<LabelSelector> {
+        let selector = LabelSelector::from_map(self.spec.as_ref()?.selector.as_ref()?);
         not_everything(selector).ok()
     }
 }
 
-fn not_everything(selector: Selector) -> Result<Selector, String> {
-    if selector.selects_everything() {
+fn parse(selector: &meta::LabelSelector) -> Result<LabelSelector, String> {
+    LabelSelector::from_object(Some(selector)).map_err(|error| format!("spec.selector: {error}"))
+}
+
+fn not_everything(selector: LabelSelector) -> Result<LabelSelector, String> {
+    if selector.is_everything() {
         return Err("spec.selector is empty: it would take every Pod of the namespace".to_owned());
     }
     Ok(selector)

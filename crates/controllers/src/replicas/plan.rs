@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::object::ObjectKey;
-    use crate::selector::Selector;
+    use seaway_objects::selector::LabelSelector;
 
     fn owner(replicas: usize) -> Owner {
         Owner {
@@ -158,7 +158,7 @@ mod tests {
             deleting: false,
             replicas,
             min_ready_seconds: 10,
-            selector: Selector::from_labels(&[("app".to_owned(), "web".to_owned())].into()),
+            selector: LabelSelector::from_map(&[("app".to_owned(), "web".to_owned())].into()),
             template: PodTemplateSpec::default(),
             status: Status::default(),
         }

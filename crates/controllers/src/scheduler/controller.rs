@@ -70,38 +70,33 @@ impl Scheduler {
     }
 
     fn node_changed(&self, change: &Change<Node>) {
-        match (&change.old, &change.new) {
-            (_, Some(node)) => match Offer::of(node) {
-                Ok(offer) => {
-                    if self.state.lock().offer(offer) {
-                        self.try_waiting();
-                    }
+        let name = change.latest().metadata.name.as_deref().unwrap_or_default();
+        let Some(node) = change.new() else {
+            self.state.lock().withdraw(name);
+            return;
+        };
+        match Offer::of(node) {
+            Ok(offer) => {
+                if self.state.lock().offer(offer) {
+                    self.try_waiting();
                 }
-                Err(problem) => {
-                    let name = node.metadata.name.as_deref().unwrap_or_default();
-                    tracing::warn!(
-                        node = name,
-                        problem,
-                        "node takes no Pods until this is mended"
-                    );
-                    self.state.lock().withdraw(name);
-                }
-            },
-            (Some(node), None) => self
-                .state
-                .lock()
-                .withdraw(node.metadata.name.as_deref().unwrap_or_default()),
-            (None, None) => {}
+            }
+            Err(problem) => {
+                tracing::warn!(
+                    node = name,
+                    problem,
+                    "node takes no Pods until this is mended"
+                );
+                self.state.lock().withdraw(name);
+            }
         }
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
-        let Some(pod) = change.states().next() else {
-            return;
-        };
+        let pod = change.latest();
         let uid = object::uid_of(&pod.metadata);
         let key = ObjectKey::of(&pod.metadata);
-        if change.new.is_none() || pod::is_terminal(pod) {
+        if change.new().is_none() || pod::is_terminal(pod) {
             self.waiting.lock().remove(&key);
             if self.state.lock().remove(uid) {
                 self.try_waiting();
@@ -138,7 +133,15 @@ impl Scheduler {
         match decision {
             Ok(node) => {
                 if let Err(error) = self.bind(key, uid, &node).await {
-                    self.state.lock().remove(uid);
+                    // An answer may be lost though the binding was made; then the cache knows better.
+                    let bound = self
+                        .cluster
+                        .pods
+                        .get(key)
+                        .is_some_and(|pod| pod::node_name(&pod).is_some());
+                    if !bound {
+                        self.state.lock().remove(uid);
+                    }
                     return or_gone(Err(error)).map(|_: Option<()>| Next::Done);
                 }
                 let message = format!("Successfully assigned {key} to {node}");

@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::quantity::{self, Nanos, ONE};
 use crate::object;
+use seaway_objects::quantity::{self, UNIT};
 
-/// Amounts by resource name.
-pub(crate) type Amounts = BTreeMap<String, Nanos>;
+/// Amounts by resource name, in the parts of [`UNIT`].
+pub(crate) type Amounts = BTreeMap<String, i128>;
 
 /// A port of the node that a Pod takes for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,7 +71,7 @@ impl Demand {
             None => format!("{namespace}/{labels:?}"),
         };
         let mut requests = requests(pod)?;
-        requests.insert("pods".to_owned(), ONE);
+        requests.insert("pods".to_owned(), UNIT);
         Ok(Self {
             group,
             requests,
@@ -217,15 +217,15 @@ mod tests {
             ],
         }))
         .unwrap();
-        assert_eq!(demand.requests["cpu"], ONE * 45 / 100);
-        assert_eq!(demand.requests["pods"], ONE);
+        assert_eq!(demand.requests["cpu"], UNIT * 45 / 100);
+        assert_eq!(demand.requests["pods"], UNIT);
     }
 
     #[test]
     fn a_limit_alone_is_a_request() {
         let demand =
             demand(json!({ "containers": [{ "name": "a", "resources": { "limits": { "memory": "1Ki" } } }] })).unwrap();
-        assert_eq!(demand.requests["memory"], 1024 * ONE);
+        assert_eq!(demand.requests["memory"], 1024 * UNIT);
     }
 
     #[test]

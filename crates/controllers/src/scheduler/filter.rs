@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::scheduler::demand::HostPort;
-    use crate::scheduler::quantity::ONE;
+    use seaway_objects::quantity::UNIT;
 
     fn offer() -> Offer {
         Offer {
@@ -163,7 +163,7 @@ mod tests {
                 ("cores".to_owned(), "8".to_owned()),
             ]
             .into(),
-            allocatable: [("cpu".to_owned(), 2 * ONE), ("pods".to_owned(), 10 * ONE)].into(),
+            allocatable: [("cpu".to_owned(), 2 * UNIT), ("pods".to_owned(), 10 * UNIT)].into(),
             taints: vec![],
         }
     }
@@ -239,11 +239,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_what_is_lacking() {
         let mut load = Load::default();
-        load.used.insert("cpu".into(), ONE);
+        load.used.insert("cpu".into(), UNIT);
         let mut demand = Demand::default();
-        demand.requests.insert("cpu".into(), ONE);
+        demand.requests.insert("cpu".into(), UNIT);
         assert!(reasons(&demand, &offer(), &load).is_empty());
-        demand.requests.insert("cpu".into(), ONE + 1);
+        demand.requests.insert("cpu".into(), UNIT + 1);
         demand.requests.insert("memory".into(), 1);
         assert_eq!(
             reasons(&demand, &offer(), &load),

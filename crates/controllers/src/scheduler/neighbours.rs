@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::PodAffinityTerm;
 
 use super::demand::Demand;
 use super::node::Offer;
-use crate::selector::Selector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use seaway_objects::selector::LabelSelector;
 
 /// A Pod that has its node, and that node's labels.
 pub(crate) struct Neighbour<'a> {
@@ -122,7 +123,7 @@ impl Rules {
             .filter(|one| one.when_unsatisfiable == "DoNotSchedule")
         {
             let selector = match &constraint.label_selector {
-                Some(selector) => Selector::parse(selector)?,
+                Some(selector) => parse(selector)?,
                 None => continue,
             };
             let mut counts: HashMap<String, usize> = HashMap::new();
@@ -192,7 +193,7 @@ impl Rules {
 
 /// Which Pods a term speaks of.
 struct Reach<'a> {
-    selector: Option<Selector>,
+    selector: Option<LabelSelector>,
     namespaces: Namespaces<'a>,
     topology_key: &'a str,
 }
@@ -218,7 +219,7 @@ impl<'a> Reach<'a> {
         }
         let listed = term.namespaces.as_deref().unwrap_or_default();
         let namespaces = match &term.namespace_selector {
-            Some(selector) if Selector::parse(selector)?.selects_everything() => Namespaces::All,
+            Some(selector) if parse(selector)?.is_everything() => Namespaces::All,
             Some(_) => {
                 return Err("namespaceSelector with requirements is not supported".to_owned());
             }
@@ -226,11 +227,7 @@ impl<'a> Reach<'a> {
             None => Namespaces::Listed(listed),
         };
         // Without a selector a term speaks of no Pod.
-        let selector = term
-            .label_selector
-            .as_ref()
-            .map(Selector::parse)
-            .transpose()?;
+        let selector = term.label_selector.as_ref().map(parse).transpose()?;
         Ok(Self {
             selector,
             namespaces,
@@ -250,6 +247,10 @@ impl<'a> Reach<'a> {
                 .as_ref()
                 .is_some_and(|selector| selector.matches(&pod.labels))
     }
+}
+
+fn parse(selector: &meta::LabelSelector) -> Result<LabelSelector, String> {
+    LabelSelector::from_object(Some(selector)).map_err(|error| error.to_string())
 }
 
 /// The domains in which the Pods spoken of are.

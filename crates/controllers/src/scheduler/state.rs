@@ -198,14 +198,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scheduler::quantity::ONE;
+    use seaway_objects::quantity::UNIT;
 
     fn node(number: usize, cpu: i128) -> Offer {
         Offer {
             name: format!("node-{number}"),
             allocatable: [
-                ("cpu".to_owned(), cpu * ONE),
-                ("pods".to_owned(), 1000 * ONE),
+                ("cpu".to_owned(), cpu * UNIT),
+                ("pods".to_owned(), 1000 * UNIT),
             ]
             .into(),
             ..Offer::default()
@@ -215,7 +215,7 @@ mod tests {
     fn demand(group: &str, cpu: i128) -> Arc<Demand> {
         Arc::new(Demand {
             group: group.to_owned(),
-            requests: [("cpu".to_owned(), cpu * ONE), ("pods".to_owned(), ONE)].into(),
+            requests: [("cpu".to_owned(), cpu * UNIT), ("pods".to_owned(), UNIT)].into(),
             ..Demand::default()
         })
     }
@@ -295,7 +295,7 @@ mod tests {
                     let name = format!("node-{number}");
                     let used: i128 = model.values().filter(|(node, _)| *node == name).map(|(_, cpu)| cpu).sum();
                     prop_assert!(used <= *cpu);
-                    prop_assert_eq!(state.nodes[&name].load.used.get("cpu").copied().unwrap_or(0), used * ONE);
+                    prop_assert_eq!(state.nodes[&name].load.used.get("cpu").copied().unwrap_or(0), used * UNIT);
                 }
             }
         }
