@@ -2,7 +2,7 @@
 //!
 //! Everything here may be done twice: an agent that comes back does what its predecessor may have done already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::files::{
     source_names, volume_content,
 };
 use crate::hooks;
-use crate::images::{Images, PullPolicy};
+use crate::images::{ImageError, Images, PullPolicy};
 use crate::launch::{add_own_variables, container_spec, pull_policy};
 use crate::model::{PodModel, container_of};
 use crate::quantity::Amount;
@@ -491,13 +491,19 @@ impl Node {
                     );
                     return Err(Refusal { reason, message });
                 }
+                // The registry's own words, without ours around them twice.
+                let problem = match error {
+                    ImageError::Pull { problem, .. } => problem,
+                    other => other.to_string(),
+                };
                 tell(
                     Severity::Warning,
                     "Failed",
-                    format!("Failed to pull image {name:?}: {error}"),
+                    format!("Failed to pull image {name:?}: {problem}"),
                 );
                 tell(Severity::Warning, "Failed", format!("Error: {reason}"));
-                Err(Refusal::new(reason, error))
+                let message = format!("failed to pull image {name:?}: {problem}");
+                Err(Refusal { reason, message })
             }
         }
     }
@@ -580,6 +586,14 @@ impl Node {
         .await;
         until_done("remove a sandbox", || async {
             self.runtime.remove_sandbox(uid).await
+        })
+        .await;
+    }
+
+    /// Gives back the addresses and links of all Pods but these.
+    pub async fn retain_networks(&self, pods: &BTreeSet<String>) {
+        until_done("remove the networks of former Pods", || async {
+            self.network.retain(pods).await
         })
         .await;
     }

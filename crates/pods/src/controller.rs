@@ -22,10 +22,12 @@ use crate::worker::{Message, Worker};
 /// Pause before a worker that failed is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
+type Table = BTreeMap<(String, String), Arc<Pod>>;
+
 /// The Pods of this node by namespace and name, for the kubelet API. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct PodTable {
-    pods: Arc<RwLock<BTreeMap<(String, String), Arc<Pod>>>>,
+    pods: Arc<RwLock<Table>>,
 }
 
 impl PodTable {
@@ -273,9 +275,7 @@ impl Controller {
                 }
                 Err(error) => warn!(%error, "cannot list what is left of former Pods"),
             }
-            if let Err(error) = node.network.retain(&known).await {
-                warn!(%error, "cannot remove what is left of former Pods' networks");
-            }
+            node.retain_networks(&known).await;
         });
     }
 }

@@ -61,7 +61,7 @@ impl Machine {
         let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let line = |path: &str| text(path).trim().to_owned();
         let storage = nix::sys::statvfs::statvfs(&config.state_dir)
-            .map(|stat| u64::from(stat.blocks()).saturating_mul(stat.fragment_size()))
+            .map(|stat| stat.blocks().saturating_mul(stat.fragment_size()))
             .unwrap_or(0);
         Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -259,21 +259,23 @@ pub async fn run(
     let api: Api<Node> = Api::all(client.clone());
     let only = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
     let mut changes = std::pin::pin!(watcher(api.clone(), only).default_backoff());
-    let mut timer = tokio::time::interval(REPORT_EVERY);
+    let mut timer =
+        tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
     let lease = heartbeat(client, config.node_name.clone());
     let mut lease = std::pin::pin!(lease);
     let mut reported: Option<Readiness> = None;
+    let mut due = true;
     loop {
         let readiness = Readiness {
             serving: *serving.borrow(),
             network: *network.borrow(),
         };
-        if reported != Some(readiness) {
+        if due || reported != Some(readiness) {
             match report(&api, &config, &machine, readiness).await {
                 Ok(node) => {
                     let has_range = has_range(&node);
                     tell(&events, &node, reported, readiness);
-                    reported = Some(readiness);
+                    (reported, due) = (Some(readiness), false);
                     if has_range && !readiness.network {
                         network.send_replace(true);
                         continue;
@@ -291,7 +293,7 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = &mut lease => {}
-            _ = timer.tick() => reported = None,
+            _ = timer.tick() => due = true,
             changed = serving.changed() => if changed.is_err() { return Ok(()) },
             event = changes.try_next() => match event {
                 Ok(Some(watcher::Event::Apply(node) | watcher::Event::InitApply(node))) => {
@@ -300,7 +302,7 @@ pub async fn run(
                     }
                 }
                 // Someone deleted it: it comes back, as with the kubelet.
-                Ok(Some(watcher::Event::Delete(_))) => reported = None,
+                Ok(Some(watcher::Event::Delete(_))) => due = true,
                 Ok(_) => {}
                 Err(error) => warn!(%error, "cannot watch our Node; trying again"),
             },

@@ -7,10 +7,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
+    PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use seaway_objects::kinds::pod::qos_class;
 
 use crate::history::{Attempt, Histories, ID_PREFIX, Stage, terminated};
 use crate::model::{ContainerModel, PodModel, RestartPolicy, Role};
@@ -513,57 +515,6 @@ fn names<'a>(statuses: impl Iterator<Item = &'a ContainerStatus>) -> Option<Stri
     (!names.is_empty()).then(|| format!("[{}]", names.join(" ")))
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`. Source: "Pod Quality of Service Classes" in the documentation.
-pub fn qos_class(spec: &PodSpec) -> &'static str {
-    let containers: Vec<&Container> = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers)
-        .collect();
-    let nonzero = |quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| {
-        crate::quantity::Amount::parse(&quantity.0)
-            .is_ok_and(|amount| amount > crate::quantity::Amount::default())
-    };
-    let stated = |limits: bool, container: &Container, resource: &str| {
-        let resources = container.resources.clone().unwrap_or_default();
-        let set = if limits {
-            resources.limits
-        } else {
-            resources.requests
-        };
-        set.unwrap_or_default()
-            .get(resource)
-            .filter(|quantity| nonzero(quantity))
-            .cloned()
-    };
-    let amount = |quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| {
-        crate::quantity::Amount::parse(&quantity.0).ok()
-    };
-    let mut any = false;
-    let mut guaranteed = true;
-    for container in containers {
-        for resource in ["cpu", "memory"] {
-            let (limit, request) = (
-                stated(true, container, resource),
-                stated(false, container, resource),
-            );
-            any |= limit.is_some() || request.is_some();
-            guaranteed &= match (&limit, &request) {
-                (Some(limit), Some(request)) => amount(limit) == amount(request),
-                // A request that is not stated is the limit.
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1064,40 +1015,5 @@ mod tests {
         assert_eq!(last.reason.as_deref(), Some("ContainerStatusUnknown"));
         assert!(!container.ready);
         assert_eq!(status.phase.as_deref(), Some("Running"));
-    }
-
-    #[test]
-    fn quality_of_service_follows_requests_and_limits() {
-        for (containers, class) in [
-            (json!([{"name": "a"}]), "BestEffort"),
-            (
-                json!([{"name": "a", "resources": {"requests": {"cpu": "0"}}}]),
-                "BestEffort",
-            ),
-            (
-                json!([{"name": "a", "resources": {"requests": {"cpu": "1"}}}]),
-                "Burstable",
-            ),
-            (
-                json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]),
-                "Guaranteed",
-            ),
-            (
-                json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"},
-                    "requests": {"cpu": "1000m", "memory": "1024Mi"}}}]),
-                "Guaranteed",
-            ),
-            (
-                json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}}]),
-                "Burstable",
-            ),
-            (
-                json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}, {"name": "b"}]),
-                "Burstable",
-            ),
-        ] {
-            let spec: PodSpec = serde_json::from_value(json!({"containers": containers})).unwrap();
-            assert_eq!(qos_class(&spec), class, "{containers}");
-        }
     }
 }

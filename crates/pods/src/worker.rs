@@ -269,7 +269,11 @@ impl Worker {
         }
         self.histories = history::histories(&self.carried, &containers, &self.messages);
         let alive = runtime.sandbox(&self.model.uid)?.is_some();
-        if !alive && !self.busy.sandbox && self.prepared.take().is_some() && !self.gone {
+        if !alive
+            && !self.busy.sandbox
+            && self.prepared.take().is_some()
+            && self.memory.ending_since.is_none()
+        {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             self.tell(None, Severity::Normal, "SandboxChanged", message);
         }
