@@ -1,6 +1,8 @@
 //! Fields that a kind does not have, or that were given twice: told to the client, or refused.
 //! Source: KEP-2885, server side unknown field validation.
 
+use seaway_objects::schema::unknown_fields;
+
 use crate::api::Call;
 use crate::body::Sent;
 use crate::query::FieldValidation;
@@ -20,13 +22,7 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
         .iter()
         .map(|path| format!("duplicate field {path:?}"))
         .collect();
-    wrong.extend(
-        call.api
-            .openapi
-            .unknown_fields(&*call.resource.kind, &sent.object)
-            .iter()
-            .map(|path| format!("unknown field {path:?}")),
-    );
+    wrong.extend(unknown_fields(&*call.resource.kind, &sent.object));
     if wanted == FieldValidation::Strict && !wrong.is_empty() {
         let names = call.resource.names;
         return Err(ApiError::bad_request(format!(
