@@ -1,7 +1,8 @@
 //! Into the kernel, and back out of it: the only file of the proxy that changes anything.
 //!
 //! A change is one transaction. Where it uses a number of backends for the first time, one goes before it with the
-//! set and the rule for them, which nothing uses yet (see `table.rs` for the reason).
+//! set and the rule for them, which nothing uses yet; where an endpoint leaves this node, one comes after it that
+//! forgets the endpoint (see `table.rs` for the reasons).
 
 use std::collections::HashMap;
 
@@ -83,7 +84,12 @@ impl Applier {
             batch = Batch::new();
         }
         self.layout.encode(&mut batch, delta);
-        self.commit(batch)
+        self.commit(batch)?;
+        batch = Batch::new();
+        if self.layout.encode_afterwards(&mut batch, delta) {
+            self.commit(batch)?;
+        }
+        Ok(())
     }
 
     /// What the kernel holds of the cluster; `None` if there is no table, or one that this version did not make.

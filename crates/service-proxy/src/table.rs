@@ -521,12 +521,6 @@ impl Layout {
             let elements = keys.map(|(key, index)| Element::key(backend_key(key, *index)));
             batch.delete_elements(family, TABLE, backends(node_port), elements);
         }
-        let hairpin = |ips: &[IpAddr]| {
-            ips.iter()
-                .map(|ip| Element::key(hairpin_key(*ip)))
-                .collect::<Vec<_>>()
-        };
-        batch.delete_elements(family, TABLE, HAIRPIN, hairpin(&delta.hairpin_removed));
         for (set, bounds) in [
             (POD_RANGES, &delta.pod_ranges_removed),
             (SERVICE_RANGES, &delta.service_ranges_removed),
@@ -553,7 +547,11 @@ impl Layout {
             });
             batch.create_elements(family, TABLE, backends(node_port), elements);
         }
-        batch.create_elements(family, TABLE, HAIRPIN, hairpin(&delta.hairpin_added));
+        let added = delta
+            .hairpin_added
+            .iter()
+            .map(|ip| Element::key(hairpin_key(*ip)));
+        batch.create_elements(family, TABLE, HAIRPIN, added);
         for (set, bounds) in [
             (POD_RANGES, &delta.pod_ranges_added),
             (SERVICE_RANGES, &delta.service_ranges_added),
@@ -563,6 +561,17 @@ impl Layout {
         if let Some((before, after)) = &delta.picks {
             self.encode_pick_chains(batch, &(before | after), after);
         }
+    }
+
+    /// Adds what of a change must come after it: a connection that was sent to an endpoint just before it was taken
+    /// away still needs to be masqueraded, a little later on the packet's way. Returns whether there is anything.
+    pub(crate) fn encode_afterwards(self, batch: &mut Batch, delta: &Delta) -> bool {
+        let removed = delta
+            .hairpin_removed
+            .iter()
+            .map(|ip| Element::key(hairpin_key(*ip)));
+        batch.delete_elements(self.family(), TABLE, HAIRPIN, removed);
+        !delta.hairpin_removed.is_empty()
     }
 
     /// Writes the chains whose picks come or go anew, in the order of the number of backends: small ones are the
@@ -950,12 +959,16 @@ mod tests {
                 .map(|pick| layout.pick_set(pick)),
         );
         let mut batch = Batch::new();
-        let before = layout
-            .encode_new_picks(&mut batch, delta)
-            .then(|| batch.text(&sets) + "\n");
-        let mut batch = Batch::new();
+        let mut transactions = Vec::new();
+        if layout.encode_new_picks(&mut batch, delta) {
+            transactions.push(std::mem::take(&mut batch).text(&sets));
+        }
         layout.encode(&mut batch, delta);
-        before.unwrap_or_default() + &batch.text(&sets)
+        transactions.push(std::mem::take(&mut batch).text(&sets));
+        if layout.encode_afterwards(&mut batch, delta) {
+            transactions.push(batch.text(&sets));
+        }
+        transactions.join("commit\n") + "commit\n"
     }
 
     #[test]
