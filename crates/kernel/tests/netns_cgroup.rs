@@ -1,5 +1,7 @@
 //! Control group trees on the machine's real hierarchies. Needs root. Each test has a tree of its own.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::fs;
 use std::process::Command;
 use std::time::Duration;

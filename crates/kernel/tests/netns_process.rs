@@ -1,5 +1,7 @@
 //! Processes in the namespaces they belong in. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;

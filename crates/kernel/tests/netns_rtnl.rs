@@ -1,5 +1,7 @@
 //! Links, addresses, routes and neighbours in namespaces of the test's own. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;

@@ -50,13 +50,12 @@ impl PodLink<'_> {
 
     /// Both ends of the pair, made if it is not there.
     async fn ends(&self, pod: &RouteSocket, name: &str) -> Result<(Link, Link)> {
-        if let (Some(node_end), Some(pod_end)) = (
-            self.node.find_link(name).await?,
-            pod.find_link(POD_LINK).await?,
-        ) {
-            if node_end.peer == Some(pod_end.index) && pod_end.peer == Some(node_end.index) {
-                return Ok((node_end, pod_end));
-            }
+        if let Some(node_end) = self.node.find_link(name).await?
+            && let Some(pod_end) = pod.find_link(POD_LINK).await?
+            && node_end.peer == Some(pod_end.index)
+            && pod_end.peer == Some(node_end.index)
+        {
+            return Ok((node_end, pod_end));
         }
         // The Pod's namespace is another one than last time, or only half was made.
         self.node.remove_link(name).await?;

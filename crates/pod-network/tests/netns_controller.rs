@@ -1,6 +1,8 @@
 //! From Node objects to packets: `run` with an API server that is a function, and a wire to a second node behind
 //! which the world is. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future;

@@ -1,5 +1,7 @@
 //! Two nodes on a wire, their Pods, and the world beyond: real packets through the real kernel. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;

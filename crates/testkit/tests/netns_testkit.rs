@@ -1,5 +1,7 @@
 //! The kit itself: what it calls unreachable is, and what is left behind shows. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::process::Stdio;
 use std::time::Duration;
 
