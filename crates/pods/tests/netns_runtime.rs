@@ -2,6 +2,7 @@
 //!
 //! Needs root. Every test has its own state directory and its own cgroup tree, and its Pods have network namespaces
 //! without a way out. Whatever a test does, [`Place::leave`] then asserts that nothing of it is left.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is how it says no")]
 
 use std::fs;
 use std::io::Write;
@@ -691,7 +692,10 @@ async fn a_new_agent_finds_what_the_old_one_left() {
     place.changes = changes;
     assert_eq!(place.runtime.sandbox(POD).unwrap(), sandbox);
     assert_eq!(place.runtime.sandboxes().unwrap().len(), 1);
-    assert_eq!(place.runtime.containers(POD).unwrap(), [container.clone()]);
+    assert_eq!(
+        place.runtime.containers(POD).unwrap(),
+        std::slice::from_ref(&container)
+    );
     assert_eq!(
         place.exec(&container.id, &["echo", "there"]).await.1,
         "there\n"
@@ -812,13 +816,15 @@ async fn volumes_users_and_rights_are_as_asked() {
         "mine\n"
     );
 
-    // Not `init_user_ns` full, since capabilities newer than our list may exist; but the mighty ones are there.
     let all = "mount -t tmpfs tmpfs /mnt && echo mounted; test -w /proc/sys/kernel/hostname && echo writable";
     let spec = ContainerSpec {
         privileged: true,
         ..place.host("mighty", &["sh", "-c", all])
     };
-    assert_eq!(place.run(spec).await, (0, "mounted\nwritable".to_owned()));
+    let container = place.start(spec).await;
+    let ended = place.ended(&container.id).await;
+    assert_eq!(exited(&ended), (0, None));
+    assert_eq!(place.said(&container.id), "mounted\nwritable");
     let (code, _) = place
         .run(ContainerSpec {
             attempt: 1,
@@ -838,7 +844,8 @@ fn two_layers(dir: &Path) -> PathBuf {
         int main(int argc, char **argv) {
             char cwd[100];
             printf("%d %s %s %s %s ", getuid(), getcwd(cwd, 100), getenv("FROM"), getenv("HOME"), argv[1]);
-            printf("%d%d%d\n", access("/etc/kept", 0), access("/etc/gone", 0), access("/opt/old", 0));
+            printf("%d%d%d%d\n", access("/etc/kept", 0), access("/etc/gone", 0), access("/opt/old", 0),
+                access("/etc/resolv.conf", 0));
             return 6;
         }"#;
     let program = dir.join("program");
@@ -860,7 +867,13 @@ fn two_layers(dir: &Path) -> PathBuf {
             header.set_mode(0o755);
             header.set_uid(0);
             header.set_gid(0);
-            builder.append_data(&mut header, name, *data).unwrap();
+            match name.split_once(" -> ") {
+                Some((name, target)) => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    builder.append_link(&mut header, name, target).unwrap();
+                }
+                None => builder.append_data(&mut header, name, *data).unwrap(),
+            }
         }
         builder.into_inner().unwrap()
     };
@@ -871,6 +884,10 @@ fn two_layers(dir: &Path) -> PathBuf {
         ("etc/kept", b""),
         ("etc/gone", b""),
         ("opt/old", b""),
+        (
+            "etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf",
+            b"",
+        ),
     ]);
     let upper = layer(&[
         ("etc/.wh.gone", b""),
@@ -912,16 +929,25 @@ async fn an_imported_image_runs_as_it_says_itself() {
     let (code, said) = place.run(spec.clone()).await;
     assert_eq!(
         (code, said.as_str()),
-        (6, "1234 /work/here image /home/app default 0-1-1")
+        (6, "1234 /work/here image /home/app default 0-1-1-1")
     );
+    // The kubelet's file is there even where the image has a link to nowhere.
+    let resolv_conf = place.dir.path().join("resolv.conf");
+    fs::write(&resolv_conf, "").unwrap();
+    let mounts = vec![Mount {
+        source: resolv_conf,
+        destination: "/etc/resolv.conf".into(),
+        read_only: true,
+    }];
     let mut other = ContainerSpec {
+        mounts,
         attempt: 1,
         args: vec!["given".into()],
         ..spec
     };
     other.env.insert("FROM".into(), "pod".into());
     let (_, said) = place.run(other).await;
-    assert!(said.contains("pod /home/app given"), "{said}");
+    assert!(said.ends_with("pod /home/app given 0-1-10"), "{said}");
     place.leave().await;
 }
 

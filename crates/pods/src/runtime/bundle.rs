@@ -22,6 +22,8 @@ pub(super) struct Bundle<'a> {
     pub(super) env: Vec<String>,
     pub(super) working_dir: &'a str,
     pub(super) identity: Identity,
+    /// Bits of the capabilities that we have ourselves and so can give.
+    pub(super) available: u64,
     /// Absolute path of the mounted root file system.
     pub(super) rootfs: &'a Path,
     /// Process whose namespaces it joins.
@@ -77,7 +79,7 @@ impl Bundle<'_> {
     /// `config.json`
     pub(super) fn config(&self) -> Value {
         let privileged = self.spec.privileged;
-        let capabilities = capabilities(self.spec);
+        let capabilities = capabilities(self.spec, self.available);
         let sandbox = |name: &str| format!("/proc/{}/ns/{name}", self.sandbox_pid);
         json!({
             "ociVersion": "1.0.2",
@@ -230,8 +232,8 @@ fn resources(limits: &Limits, privileged: bool) -> Value {
 /// Microseconds, the kubelet's default `cpuCFSQuotaPeriod`.
 const CPU_PERIOD: i64 = 100_000;
 
-/// Capabilities of a container, `CAP_` first.
-fn capabilities(spec: &ContainerSpec) -> Vec<String> {
+/// Capabilities of a container, `CAP_` first, of those that are available.
+fn capabilities(spec: &ContainerSpec, available: u64) -> Vec<String> {
     let full = |name: &String| {
         let name = name.to_ascii_uppercase();
         if name.starts_with("CAP_") || name == "ALL" {
@@ -250,6 +252,7 @@ fn capabilities(spec: &ContainerSpec) -> Vec<String> {
     } else {
         DEFAULT_CAPABILITIES
     };
+    let drop = if spec.privileged { Vec::new() } else { drop };
     let mut result: Vec<String> = start
         .iter()
         .map(|name| (*name).to_owned())
@@ -260,14 +263,14 @@ fn capabilities(spec: &ContainerSpec) -> Vec<String> {
             result.push(name);
         }
     }
-    if spec.privileged {
-        ALL_CAPABILITIES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect()
-    } else {
-        result
-    }
+    // A name that nobody knows stays, so that it is refused with its name.
+    result.retain(
+        |name| match ALL_CAPABILITIES.iter().position(|known| known == name) {
+            Some(bit) => available & (1 << bit) != 0,
+            None => true,
+        },
+    );
+    result
 }
 
 /// containerd's default set (`oci.defaultUnixCaps`).
@@ -288,7 +291,7 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
     "CAP_AUDIT_WRITE",
 ];
 
-/// capabilities(7)
+/// capabilities(7), each in the place of its bit.
 const ALL_CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -390,6 +393,7 @@ mod tests {
                 gid: 2,
                 additional_gids: vec![3],
             },
+            available: u64::MAX,
             rootfs: Path::new("/state/rootfs"),
             sandbox_pid: 77,
             cgroup: "/seaway/lab/node-1/pod1/web.0",
@@ -508,11 +512,14 @@ mod tests {
     fn capabilities_are_added_and_dropped() {
         let of = |add: &[&str], drop: &[&str]| {
             let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-            capabilities(&ContainerSpec {
-                capabilities_add: strings(add),
-                capabilities_drop: strings(drop),
-                ..ContainerSpec::default()
-            })
+            capabilities(
+                &ContainerSpec {
+                    capabilities_add: strings(add),
+                    capabilities_drop: strings(drop),
+                    ..ContainerSpec::default()
+                },
+                u64::MAX,
+            )
         };
         assert_eq!(of(&[], &[]), DEFAULT_CAPABILITIES);
         assert_eq!(of(&["NET_ADMIN"], &["ALL"]), ["CAP_NET_ADMIN"]);
@@ -526,6 +533,10 @@ mod tests {
             privileged: true,
             ..ContainerSpec::default()
         };
-        assert_eq!(capabilities(&privileged), ALL_CAPABILITIES);
+        assert_eq!(capabilities(&privileged, u64::MAX), ALL_CAPABILITIES);
+        // Without CAP_SYS_RESOURCE, bit 24, of our own.
+        let without = capabilities(&privileged, !(1 << 24));
+        assert_eq!(without.len(), ALL_CAPABILITIES.len() - 1);
+        assert!(!without.contains(&"CAP_SYS_RESOURCE".to_owned()));
     }
 }

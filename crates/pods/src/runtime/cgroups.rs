@@ -1,8 +1,7 @@
-//! What libcontainer leaves to us of cgroups: where the hierarchies are, the out-of-memory counter, removal.
+//! What libcontainer leaves to us of cgroups: the out-of-memory counter, ending everything, removal.
 //!
-//! A machine has one of three set-ups: one unified hierarchy (v2), one hierarchy per controller (v1), or v1 with an
-//! additional unified one that has no controllers (hybrid). libcontainer creates a container's cgroup in every v1
-//! hierarchy, or in the unified one; we look into all that are mounted and so need not tell them apart.
+//! libcontainer creates a container's cgroup in every v1 hierarchy, or in the unified one where there is no other. We
+//! look into all that are mounted and so need not tell the machine's set-ups apart.
 
 use std::fs;
 use std::io;
@@ -10,55 +9,18 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+use seaway_kernel::cgroup::Tree;
+
 use super::RuntimeError;
 
-/// Mount points of all hierarchies.
-fn hierarchies() -> Result<Vec<PathBuf>, RuntimeError> {
-    let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(path).map_err(super::state::file("read", path))?;
-    Ok(parse_mountinfo(&text))
-}
-
-/// Mount points of type cgroup and cgroup2 (proc_pid_mountinfo(5)).
-fn parse_mountinfo(text: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = text
-        .lines()
-        .filter_map(|line| {
-            let (before, after) = line.split_once(" - ")?;
-            let fs_type = after.split(' ').next()?;
-            let mut fields = before.split(' ').skip(3);
-            let (root, mount_point) = (fields.next()?, fields.next()?);
-            // A part of a hierarchy, as inside of a container, is not where our paths begin.
-            (root == "/" && matches!(fs_type, "cgroup" | "cgroup2")).then(|| mount_point.into())
-        })
-        .collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn directories(cgroup: &str) -> Result<Vec<PathBuf>, RuntimeError> {
-    let relative = cgroup.trim_start_matches('/');
-    // An empty path would be the root of every hierarchy, a `..` somebody else's.
-    if relative.is_empty()
-        || relative
-            .split('/')
-            .any(|part| matches!(part, "" | "." | ".."))
-    {
-        return Err(RuntimeError::InvalidId {
-            what: "cgroup path",
-            id: cgroup.to_owned(),
-        });
-    }
-    Ok(hierarchies()?
-        .into_iter()
-        .map(|root| root.join(relative))
-        .collect())
+fn tree(cgroup: &str) -> Result<Tree, RuntimeError> {
+    Ok(Tree::at(cgroup.trim_start_matches('/'))?)
 }
 
 /// Whether the kernel ended a process of this cgroup for its memory.
 pub(super) fn oom_killed(cgroup: &str) -> Result<bool, RuntimeError> {
-    for dir in directories(cgroup)? {
+    for dir in tree(cgroup)?.directories() {
         // v1 and v2 keep the same counter, `oom_kill <n>`, in different files.
         for name in ["memory.oom_control", "memory.events"] {
             if let Ok(text) = fs::read_to_string(dir.join(name))
@@ -80,28 +42,10 @@ fn oom_kills(text: &str) -> u64 {
 
 /// Ends every process in a cgroup and below it. Not there is not an error.
 pub(super) fn kill(cgroup: &str) -> Result<(), RuntimeError> {
-    for dir in directories(cgroup)? {
-        kill_below(&dir)?;
-    }
-    Ok(())
-}
-
-fn kill_below(dir: &Path) -> Result<(), RuntimeError> {
-    for child in children(dir)? {
-        kill_below(&child)?;
-    }
-    let Ok(text) = fs::read_to_string(dir.join("cgroup.procs")) else {
-        return Ok(());
-    };
-    // 0 is a process outside of our PID namespace; it is not ours to signal.
-    for pid in text
-        .lines()
-        .filter_map(|line| line.parse::<i32>().ok())
-        .filter(|pid| *pid > 0)
-    {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+    for pid in tree(cgroup)?.processes()? {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             // It may have ended meanwhile.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
     Ok(())
@@ -109,11 +53,14 @@ fn kill_below(dir: &Path) -> Result<(), RuntimeError> {
 
 /// Removes a cgroup with everything below it from all hierarchies, waiting a little for processes that are about
 /// to be gone. Blocks. Not there is not an error.
+///
+/// Unlike [`Tree::remove`] it leaves the directories above alone: another container may be about to make its own in
+/// them.
 pub fn remove_cgroup(cgroup: &str) -> Result<(), RuntimeError> {
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut first = None;
     // All hierarchies are tried even when one fails.
-    for dir in directories(cgroup)? {
+    for dir in tree(cgroup)?.directories() {
         if let Err(error) = remove_below(&dir, deadline) {
             first.get_or_insert(error);
         }
@@ -172,19 +119,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_of_a_hybrid_machine() {
-        let text = "\
-24 1 254:0 / / rw,relatime - ext4 /dev/root rw
-30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-31 30 0:27 / /sys/fs/cgroup/memory rw,relatime shared:5 - cgroup cgroup rw,memory
-32 30 0:28 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-33 30 0:27 /some/part /elsewhere rw,relatime - cgroup cgroup rw,memory
-";
-        let expected = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        assert_eq!(parse_mountinfo(text), expected);
-    }
-
-    #[test]
     fn the_counter_reads_the_same_in_both_versions() {
         assert_eq!(
             oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
@@ -199,8 +133,8 @@ mod tests {
 
     #[test]
     fn the_root_of_a_hierarchy_is_never_a_container() {
-        for path in ["", "/", "//", "/a/../..", "/a/./b", "/a//b"] {
-            assert!(directories(path).is_err(), "{path}");
+        for path in ["", "/", "//", "/a/../..", "/.."] {
+            assert!(remove_cgroup(path).is_err(), "{path}");
         }
     }
 }

@@ -112,6 +112,9 @@ pub enum RuntimeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] seaway_kernel::Error),
     /// The image is not there.
     #[error(transparent)]
     Image(#[from] ImageError),

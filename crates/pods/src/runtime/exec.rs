@@ -17,6 +17,7 @@ use rustix::process::{Signal, kill_process_group};
 use serde_json::Value;
 
 use super::ExecRequest;
+use super::last_words::LastWords;
 use super::program::{self, Program};
 use super::relay::{End, Relay, SlowClient, pidfd_of_child, read_frame};
 use super::shim::{CONTAINER, Stdio, exit_status};
@@ -57,10 +58,11 @@ fn run(dir: &ContainerDir) -> Result<(), Error> {
     // libcontainer leaves sockets beside its state on every exec; in a directory of ours they go with us.
     let own = OwnDir::create(dir)?;
     std::env::set_current_dir(&own.path)?;
+    let words = LastWords::collect(&own.path.join("errors.log"))?;
     let process = match start(dir, &own.path, &request) {
         Ok(process) => process,
         Err(error) => {
-            let message = program::message_of(error.as_ref());
+            let message = program::message_of(error.as_ref(), words.first());
             let mut answer = BytesMut::new();
             Frame::Failed(program::exit_code(&message), message).encode(&mut answer);
             agent.write_all(&answer)?;

@@ -12,6 +12,7 @@ mod bundle;
 mod cgroups;
 mod error;
 mod exec;
+mod last_words;
 mod log;
 mod process;
 mod program;

@@ -43,8 +43,12 @@ pub(super) fn exit_code(message: &str) -> i32 {
     }
 }
 
-/// The message of a [`ProgramError`] out of a longer one that libcontainer has wrapped it in.
-pub(super) fn message_of(error: &(dyn std::error::Error + 'static)) -> String {
+/// What to tell the user of a failure in libcontainer: the message of a [`ProgramError`] where that is what it has
+/// wrapped, else the whole chain and the innermost report.
+pub(super) fn message_of(
+    error: &(dyn std::error::Error + 'static),
+    reported: Option<String>,
+) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -56,9 +60,10 @@ pub(super) fn message_of(error: &(dyn std::error::Error + 'static)) -> String {
         next = error.source();
     }
     let whole = parts.join(": ").replace('\0', "");
-    match whole.find("exec: \"") {
-        Some(start) => whole[start..].to_owned(),
-        None => whole,
+    match (whole.find("exec: \""), reported) {
+        (Some(start), _) => whole[start..].to_owned(),
+        (None, Some(reported)) => format!("{whole}: {reported}"),
+        (None, None) => whole,
     }
 }
 
@@ -303,11 +308,14 @@ mod tests {
         let wrapped = std::io::Error::other(
             "error in executing process : invalid executable: exec: \"foo\": executable file not found in $PATH\0",
         );
+        let message = "exec: \"foo\": executable file not found in $PATH";
+        assert_eq!(message_of(&wrapped, Some("noise".to_owned())), message);
+        let full = std::io::Error::other("disk full");
+        assert_eq!(message_of(&full, None), "disk full");
         assert_eq!(
-            message_of(&wrapped),
-            "exec: \"foo\": executable file not found in $PATH"
+            message_of(&full, Some("writing x".to_owned())),
+            "disk full: writing x"
         );
-        assert_eq!(message_of(&std::io::Error::other("disk full")), "disk full");
     }
 
     fn strings(items: &[&str]) -> Vec<String> {

@@ -245,15 +245,13 @@ impl Relay {
             .input
             .as_ref()
             .is_some_and(|input| input.queue.len() > HIGH_WATER);
-        let timeout = match self.exited {
-            None => None,
-            Some(since) => Some(
-                Timespec::try_from(DRAIN.saturating_sub(since.elapsed())).unwrap_or(Timespec {
-                    tv_sec: 1,
-                    tv_nsec: 0,
-                }),
-            ),
-        };
+        let timeout = self.exited.map(|since| {
+            let left = DRAIN.saturating_sub(since.elapsed());
+            Timespec::try_from(left).unwrap_or(Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            })
+        });
         let (child, outputs, listener, clients, input);
         {
             let read = |wanted: bool| {

@@ -16,10 +16,12 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::bundle::{self, Bundle};
+use super::last_words::LastWords;
 use super::log::LogWriter;
 use super::process::ProcessId;
 use super::program::{self, CommandLine, Program};
@@ -70,10 +72,11 @@ fn run(dir: &ContainerDir) -> Result<(), Error> {
         // An agent that came back has given this container up.
         return Ok(());
     }
+    let words = LastWords::collect(&dir.path.join("errors.log"))?;
     let started = match create(dir, &start) {
         Ok(started) => started,
         Err(error) => {
-            let message = program::message_of(error.as_ref());
+            let message = program::message_of(error.as_ref(), words.first());
             // It may have died on the way for its memory limit, and libcontainer removes only what it made itself.
             let oom_killed = cgroups::oom_killed(&start.cgroup).unwrap_or(false);
             cgroups::kill(&start.cgroup)?;
@@ -183,6 +186,7 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
         env,
         working_dir,
         identity: identity.clone(),
+        available: available_capabilities()?,
         rootfs: &rootfs.path,
         sandbox_pid: start.sandbox.pid,
         cgroup: &start.cgroup,
@@ -194,6 +198,14 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
     .config();
     fs::write(dir.path.join("config.json"), serde_json::to_vec(&config)?)?;
 
+    for mount in &spec.mounts {
+        // libcontainer would say the same at length.
+        let source = fs::metadata(&mount.source)
+            .map_err(|error| format!("failed to mount {:?}: {error}", mount.source))?;
+        if !source.is_dir() {
+            clear_link(&root, &mount.destination)?;
+        }
+    }
     let stdio = Stdio::open(dir, spec.tty, spec.stdin, &identity)?;
     let builder = ContainerBuilder::new(CONTAINER.to_owned(), SyscallType::default())
         .with_root_path(dir.path.join("oci"))?
@@ -220,6 +232,33 @@ fn create(dir: &ContainerDir, start: &StartRecord) -> Result<Started, Error> {
         relay,
         _rootfs: rootfs,
     })
+}
+
+/// Bits of the capabilities of this process (proc_pid_status(5)). A container cannot have others.
+fn available_capabilities() -> Result<u64, Error> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    let bits = permitted.ok_or("/proc/self/status has no CapPrm")?.trim();
+    Ok(u64::from_str_radix(bits, 16)?)
+}
+
+/// Takes away a symbolic link on whose place a file is to be mounted. Where the machine's `/etc/resolv.conf` leads to
+/// `/run/systemd/resolve`, the container's would have to be mounted on something that is hidden from it.
+fn clear_link(root: &Root, path: &Path) -> io::Result<()> {
+    let (dir, name) = match root.parent(path) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        // Nothing there yet; libcontainer makes the way.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            Ok(rustix::fs::unlinkat(&dir, name, AtFlags::empty())?)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// A volume hides what is made below it beforehand.

@@ -11,7 +11,9 @@
 //!     termination    the termination message
 //!     writable/      mount point of the writable layer
 //!     oci/           libcontainer's own state
-//!     shim.log       last words of a shim that failed
+//!     shim.log       what a shim says that fails itself
+//!     errors.log     what libcontainer says on the way out of a failure
+//!     exec.<pid>/    libcontainer's state for one exec, while it runs
 //! ```
 //! A file is replaced by rename, so a reader sees the old one or the new one and nothing else.
 
