@@ -5,6 +5,7 @@
 //! Picking costs O(1) on the average: each band hands out its numbers once in order, and then those that came back,
 //! oldest first, so that an address rests as long as possible before somebody else gets it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Why a number cannot be had.
@@ -84,9 +85,9 @@ impl Bands {
     pub(super) fn pick(&mut self, owner: &str) -> Result<u32, Refusal> {
         for band in &mut self.bands {
             while let Some(number) = band.next() {
-                if !self.claims.contains_key(&number) {
+                if let Entry::Vacant(free) = self.claims.entry(number) {
                     let owner = owner.to_owned();
-                    self.claims.insert(number, Claim { owner, count: 1 });
+                    free.insert(Claim { owner, count: 1 });
                     return Ok(number);
                 }
             }
