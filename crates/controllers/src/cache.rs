@@ -38,7 +38,7 @@ pub(crate) enum Change<K> {
 
 impl<K> Change<K> {
     /// As it was.
-    pub(crate) fn old(&self) -> Option<&Arc<K>> {
+    pub(crate) fn before(&self) -> Option<&Arc<K>> {
         match self {
             Change::Added(_) => None,
             Change::Modified { old, .. } | Change::Removed(old) => Some(old),
@@ -46,7 +46,7 @@ impl<K> Change<K> {
     }
 
     /// As it is.
-    pub(crate) fn new(&self) -> Option<&Arc<K>> {
+    pub(crate) fn after(&self) -> Option<&Arc<K>> {
         match self {
             Change::Added(new) | Change::Modified { new, .. } => Some(new),
             Change::Removed(_) => None,
@@ -62,7 +62,7 @@ impl<K> Change<K> {
 
     /// The states that the change concerns, newest first.
     pub(crate) fn states(&self) -> impl Iterator<Item = &Arc<K>> {
-        self.new().into_iter().chain(self.old())
+        self.after().into_iter().chain(self.before())
     }
 }
 
@@ -183,10 +183,13 @@ impl<K: Resource + 'static> Cache<K> {
     }
 }
 
+/// Term → keys of the objects filed under it.
+type Filed = HashMap<String, HashSet<ObjectKey>>;
+
 /// The objects and their indexes.
 struct Objects<K> {
     by_key: HashMap<ObjectKey, Arc<K>>,
-    indexes: Vec<(Index<K>, HashMap<String, HashSet<ObjectKey>>)>,
+    indexes: Vec<(Index<K>, Filed)>,
 }
 
 impl<K: Resource> Objects<K> {
@@ -266,7 +269,7 @@ impl<K: Resource> Objects<K> {
     }
 }
 
-fn unfile(filed: &mut HashMap<String, HashSet<ObjectKey>>, terms: &[String], key: &ObjectKey) {
+fn unfile(filed: &mut Filed, terms: &[String], key: &ObjectKey) {
     for term in terms {
         if let Some(keys) = filed.get_mut(term) {
             keys.remove(key);
@@ -321,7 +324,7 @@ mod tests {
         let log = Arc::clone(&seen);
         cache.on_change(move |change: &Change<ConfigMap>| {
             log.lock()
-                .push((change.old().is_some(), change.new().is_some()));
+                .push((change.before().is_some(), change.after().is_some()));
         });
         cache.apply(object("a", "1", "10"));
         cache.apply(object("a", "1", "10"));

@@ -24,6 +24,15 @@ use crate::error::{Context, Error};
 /// How often new kinds are looked for. Source: the garbage collector of Kubernetes.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 
+/// `apiVersion` and `kind`.
+type KindId = (String, String);
+
+/// A kind that is watched here.
+struct Watched {
+    stop: CancellationToken,
+    cache: Arc<Cache<Metadata>>,
+}
+
 /// The metadata of an object whose kind is known only at run time.
 pub(crate) type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -67,8 +76,8 @@ type Listener = Box<dyn Fn(&Sighting<'_>) + Send + Sync>;
 /// All kinds, and the watches of those without a cache of their own.
 pub(crate) struct Inventory {
     cluster: Arc<Cluster>,
-    kinds: RwLock<HashMap<(String, String), Known>>,
-    cached: RwLock<HashSet<(String, String)>>,
+    kinds: RwLock<HashMap<KindId, Known>>,
+    cached: RwLock<HashSet<KindId>>,
     listeners: Arc<RwLock<Vec<Listener>>>,
     synced: watch::Sender<bool>,
 }
@@ -107,8 +116,8 @@ impl Inventory {
         cache.on_change(move |change| {
             let sighting = Sighting {
                 resource: &resource,
-                old: change.old().map(|object| object.meta()),
-                new: change.new().map(|object| object.meta()),
+                old: change.before().map(|object| object.meta()),
+                new: change.after().map(|object| object.meta()),
             };
             for listener in listeners.read().iter() {
                 listener(&sighting);
@@ -181,8 +190,7 @@ impl Inventory {
 
     /// Watches every kind that has no cache of its own, until `shutdown`; looks for new kinds now and then.
     pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut watched: HashMap<(String, String), (CancellationToken, Arc<Cache<Metadata>>)> =
-            HashMap::new();
+        let mut watched: HashMap<KindId, Watched> = HashMap::new();
         let mut tasks = JoinSet::new();
         loop {
             let mut pause = DISCOVERY_PERIOD;
@@ -190,8 +198,8 @@ impl Inventory {
                 Ok(()) => {
                     self.watch_new(&mut watched, &mut tasks, &shutdown);
                     let listed = async {
-                        for (_, cache) in watched.values() {
-                            cache.wait_synced().await;
+                        for one in watched.values() {
+                            one.cache.wait_synced().await;
                         }
                     };
                     // A kind that cannot be listed must not keep the others waiting for ever: what is deleted is
@@ -218,15 +226,15 @@ impl Inventory {
 
     fn watch_new(
         &self,
-        watched: &mut HashMap<(String, String), (CancellationToken, Arc<Cache<Metadata>>)>,
+        watched: &mut HashMap<KindId, Watched>,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) {
         let kinds = self.kinds.read();
-        watched.retain(|id, (stop, _)| {
+        watched.retain(|id, one| {
             let remains = kinds.contains_key(id);
             if !remains {
-                stop.cancel();
+                one.stop.cancel();
             }
             remains
         });
@@ -242,7 +250,11 @@ impl Inventory {
             let cache: Arc<Cache<Metadata>> = Cache::new(Vec::new());
             self.relay(&cache, known.resource.clone());
             let stop = shutdown.child_token();
-            watched.insert(id.clone(), (stop.clone(), Arc::clone(&cache)));
+            let one = Watched {
+                stop: stop.clone(),
+                cache: Arc::clone(&cache),
+            };
+            watched.insert(id.clone(), one);
             let api: Api<Metadata> = Api::all_with(self.cluster.client.clone(), &known.resource);
             let events = watcher(api, watcher::Config::default()).default_backoff();
             let kind = known.resource.kind.clone();
@@ -256,7 +268,7 @@ fn is_tracked(resource: &ApiResource) -> bool {
     !(resource.kind == "Event" && matches!(resource.group.as_str(), "" | "events.k8s.io"))
 }
 
-fn id(resource: &ApiResource) -> (String, String) {
+fn id(resource: &ApiResource) -> KindId {
     (resource.api_version.clone(), resource.kind.clone())
 }
 

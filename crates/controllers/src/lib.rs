@@ -22,6 +22,7 @@ mod queue;
 mod replicas;
 mod run;
 mod scheduler;
+mod taint;
 
 pub use config::{Config, Tuning};
 pub use error::Error;

@@ -12,4 +12,3 @@ mod score;
 mod state;
 
 pub(crate) use controller::Scheduler;
-pub(crate) use filter::tolerates;

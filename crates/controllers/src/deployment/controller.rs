@@ -73,7 +73,7 @@ impl Deployments {
             }
         }
         let Some(orphan) = change
-            .new()
+            .after()
             .filter(|set| object::controller_of(&set.metadata).is_none())
         else {
             return;
@@ -96,7 +96,7 @@ impl Deployments {
 
     /// A Deployment that recreates waits for the last old Pod to end.
     fn pod_changed(&self, change: &Change<Pod>) {
-        let ended = change.new().is_none_or(|pod| pod::is_terminal(pod));
+        let ended = change.after().is_none_or(|pod| pod::is_terminal(pod));
         if !ended {
             return;
         }

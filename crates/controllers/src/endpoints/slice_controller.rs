@@ -76,7 +76,7 @@ impl Slices {
         let zone = |node: Option<&Arc<Node>>| {
             node.and_then(|node| object::labels_of(&node.metadata).get(ZONE).cloned())
         };
-        if zone(change.old()) == zone(change.new()) {
+        if zone(change.before()) == zone(change.after()) {
             return;
         }
         let node = change.latest().metadata.name.as_deref().unwrap_or_default();

@@ -73,7 +73,7 @@ impl SliceWriter {
             Change::Removed(_) => {}
         }
         if change
-            .new()
+            .after()
             .is_none_or(|new| object::is_deleting(&new.metadata))
         {
             self.expectations.deletion_observed(&service, uid);

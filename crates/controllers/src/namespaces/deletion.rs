@@ -54,7 +54,7 @@ impl Deletion {
         cluster.namespaces.on_change(move |change| {
             let namespace = change.latest();
             let name = namespace.metadata.name.clone().unwrap_or_default();
-            if change.new().is_some() && object::is_deleting(&namespace.metadata) {
+            if change.after().is_some() && object::is_deleting(&namespace.metadata) {
                 listener.ending.lock().insert(name.clone());
                 listener.queue.add(name);
             } else {

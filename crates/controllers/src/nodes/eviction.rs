@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 
-use super::taints::{NO_EXECUTE, NOT_READY, UNREACHABLE};
+use crate::taint::{self, NO_EXECUTE, NOT_READY, UNREACHABLE};
 
 /// How long a Pod that says nothing about it bears a node that is not ready or not reachable.
 /// Source: the admission plugin `DefaultTolerationSeconds`.
@@ -27,7 +27,7 @@ pub(crate) fn deadline(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Ti
 fn leave_by(tolerations: &[Toleration], taint: &Taint, now: Timestamp) -> Option<Timestamp> {
     let mut matching = tolerations
         .iter()
-        .filter(|toleration| tolerates(toleration, taint))
+        .filter(|toleration| taint::tolerates(toleration, taint))
         .peekable();
     let seconds = if matching.peek().is_some() {
         // Among several the shortest counts; one without seconds bears it for ever but does not lengthen the others.
@@ -45,10 +45,6 @@ fn leave_by(tolerations: &[Toleration], taint: &Taint, now: Timestamp) -> Option
     let since = taint.time_added.as_ref().map_or(now, |time| time.0);
     // Seconds beyond the end of time are for ever.
     since.checked_add(SignedDuration::from_secs(seconds)).ok()
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    crate::scheduler::tolerates(toleration, taint)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
 use super::eviction;
-use super::taints::NO_EXECUTE;
 use crate::cache::Change;
 use crate::cluster::{Cluster, PODS_BY_NODE};
 use crate::error::{Context, Error, or_gone};
@@ -17,6 +16,7 @@ use crate::events::{self, Recorder};
 use crate::object::{self, ObjectKey};
 use crate::pod;
 use crate::queue::{Next, Queue};
+use crate::taint::NO_EXECUTE;
 
 const NAME: &str = "taint-eviction-controller";
 /// Pods worked on at the same time.
@@ -43,7 +43,7 @@ impl Evictions {
             .on_change(move |change| listener.node_changed(change));
         let listener = Arc::clone(&this);
         cluster.pods.on_change(move |change| {
-            if let Some(pod) = change.new()
+            if let Some(pod) = change.after()
                 && !evicting(&listener.taints_of(pod)).is_empty()
             {
                 listener.queue.add(ObjectKey::of(&pod.metadata));
@@ -66,8 +66,8 @@ impl Evictions {
     fn node_changed(&self, change: &Change<Node>) {
         let taints =
             |node: Option<&Arc<Node>>| node.map(|node| evicting(&taints(node))).unwrap_or_default();
-        let Some(node) = change.new() else { return };
-        if taints(change.old()) == taints(change.new()) {
+        let Some(node) = change.after() else { return };
+        if taints(change.before()) == taints(change.after()) {
             return;
         }
         for pod in self.cluster.pods.find(

@@ -75,23 +75,23 @@ impl Lifecycle {
     fn node_changed(&self, change: &Change<Node>) {
         let name = change.latest().metadata.name.clone().unwrap_or_default();
         let about = events::reference::<Node>(&change.latest().metadata);
-        let Some(node) = change.new() else {
+        let Some(node) = change.after() else {
             self.heard.lock().remove(&name);
             let message = format!("Node {name} event: Removing Node {name} from Controller");
             self.events.normal(about, "RemovingNode", message);
             return;
         };
-        if change.old().is_none() {
+        if change.before().is_none() {
             let message = format!("Node {name} event: Registered Node {name} in Controller");
             self.events.normal(about.clone(), "RegisteredNode", message);
         }
         if change
-            .old()
+            .before()
             .is_none_or(|old| heartbeat(old) != heartbeat(node))
         {
             self.heard.lock().insert(name.clone(), Instant::now());
         }
-        if let Some(old) = change.old()
+        if let Some(old) = change.before()
             && condition_status(old, "Ready") == Some("True")
             && matches!(condition_status(node, "Ready"), Some("False" | "Unknown"))
         {
@@ -103,14 +103,14 @@ impl Lifecycle {
 
     fn lease_changed(&self, change: &Change<Lease>) {
         let Some(lease) = change
-            .new()
+            .after()
             .filter(|lease| lease.metadata.namespace.as_deref() == Some(LEASES))
         else {
             return;
         };
         let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         if change
-            .old()
+            .before()
             .is_some_and(|old| renewed(old) == renewed(lease))
         {
             return;

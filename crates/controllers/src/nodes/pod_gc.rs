@@ -42,7 +42,7 @@ impl PodCollector {
         let listener = Arc::clone(&this);
         cluster.nodes.on_change(move |change| {
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            if change.new().is_some() {
+            if change.after().is_some() {
                 listener.missing.lock().remove(&name);
                 return;
             }
@@ -54,7 +54,7 @@ impl PodCollector {
         let queue = this.queue.clone();
         let nodes = Arc::clone(&cluster.nodes);
         cluster.pods.on_change(move |change| {
-            let Some(pod) = change.new() else { return };
+            let Some(pod) = change.after() else { return };
             let abandoned = match pod::node_name(pod) {
                 Some(node) => nodes.get(&ObjectKey::cluster(node)).is_none(),
                 None => object::is_deleting(&pod.metadata),

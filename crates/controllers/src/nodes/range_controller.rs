@@ -41,7 +41,7 @@ impl Ranger {
         let listener = Arc::clone(&this);
         cluster.nodes.on_change(move |change| {
             let name = change.latest().metadata.name.clone().unwrap_or_default();
-            match change.new() {
+            match change.after() {
                 Some(node) if ranges_of(node).is_empty() => listener.queue.add(name),
                 Some(_) => {
                     listener.given.lock().remove(&name);

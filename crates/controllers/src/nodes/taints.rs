@@ -7,12 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::health::condition_status;
+use crate::taint::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE};
 
-/// The node says that it is not ready.
-pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The node says nothing.
-pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Condition (when true) → taint.
 const PRESSURES: [(&str, &str); 4] = [
     ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
@@ -23,9 +19,6 @@ const PRESSURES: [(&str, &str); 4] = [
         "node.kubernetes.io/network-unavailable",
     ),
 ];
-const NO_SCHEDULE: &str = "NoSchedule";
-/// Effect: Pods that do not tolerate the taint are deleted.
-pub(crate) const NO_EXECUTE: &str = "NoExecute";
 
 /// All taints that the node should have, if they are not those it has. Taints that others set stay.
 pub(crate) fn plan(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {

@@ -77,18 +77,18 @@ impl<K: Workload> Replicas<K> {
                 self.expectations.creation_observed(&key);
             }
             if change
-                .new()
+                .after()
                 .is_none_or(|new| object::is_deleting(&new.metadata))
             {
                 self.expectations.deletion_observed(&key, uid);
             }
             self.queue.add(key);
         }
-        let Some(pod) = change.new() else { return };
+        let Some(pod) = change.after() else { return };
         if object::controller_of(&pod.metadata).is_some() {
             return;
         }
-        let unchanged = change.old().is_some_and(|old| {
+        let unchanged = change.before().is_some_and(|old| {
             object::controller_of(&old.metadata).is_none()
                 && old.metadata.labels == pod.metadata.labels
         });

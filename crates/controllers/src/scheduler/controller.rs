@@ -71,7 +71,7 @@ impl Scheduler {
 
     fn node_changed(&self, change: &Change<Node>) {
         let name = change.latest().metadata.name.as_deref().unwrap_or_default();
-        let Some(node) = change.new() else {
+        let Some(node) = change.after() else {
             self.state.lock().withdraw(name);
             return;
         };
@@ -96,7 +96,7 @@ impl Scheduler {
         let pod = change.latest();
         let uid = object::uid_of(&pod.metadata);
         let key = ObjectKey::of(&pod.metadata);
-        if change.new().is_none() || pod::is_terminal(pod) {
+        if change.after().is_none() || pod::is_terminal(pod) {
             self.waiting.lock().remove(&key);
             if self.state.lock().remove(uid) {
                 self.try_waiting();

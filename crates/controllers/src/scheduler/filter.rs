@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Taint};
 
 use super::demand::Demand;
-use super::node::{Offer, UNSCHEDULABLE};
+use super::node::Offer;
 use super::state::Load;
+use crate::taint::{self, NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE};
 
 /// Every reason why the node is out of the question; none when the Pod can run there.
 pub(crate) fn reasons(demand: &Demand, offer: &Offer, load: &Load) -> Vec<String> {
@@ -36,30 +37,12 @@ pub(crate) fn reasons(demand: &Demand, offer: &Offer, load: &Load) -> Vec<String
 
 fn untolerated<'a>(demand: &Demand, offer: &'a Offer) -> Option<&'a Taint> {
     offer.taints.iter().find(|taint| {
-        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+        matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE)
             && !demand
                 .tolerations
                 .iter()
-                .any(|toleration| tolerates(toleration, taint))
+                .any(|toleration| taint::tolerates(toleration, taint))
     })
-}
-
-/// Source: API reference, `Toleration`.
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    match toleration.operator.as_deref() {
-        Some("Exists") => key.is_empty() || key == taint.key,
-        None | Some("" | "Equal") => {
-            key == taint.key
-                && toleration.value.as_deref().unwrap_or_default()
-                    == taint.value.as_deref().unwrap_or_default()
-        }
-        Some(_) => false,
-    }
 }
 
 fn matches_node(demand: &Demand, offer: &Offer) -> bool {
@@ -199,41 +182,6 @@ mod tests {
             !matches_term(&NodeSelectorTerm::default(), &offer()),
             "an empty term matches nothing"
         );
-    }
-
-    #[test]
-    fn each_form_of_toleration() {
-        let taint = Taint {
-            key: "gpu".into(),
-            value: Some("yes".into()),
-            effect: "NoSchedule".into(),
-            time_added: None,
-        };
-        let table = [
-            (
-                json!({ "key": "gpu", "value": "yes", "effect": "NoSchedule" }),
-                true,
-            ),
-            (
-                json!({ "key": "gpu", "operator": "Equal", "value": "yes" }),
-                true,
-            ),
-            (json!({ "key": "gpu", "value": "no" }), false),
-            (json!({ "key": "gpu", "operator": "Exists" }), true),
-            (json!({ "operator": "Exists" }), true),
-            (
-                json!({ "operator": "Exists", "effect": "NoExecute" }),
-                false,
-            ),
-            (json!({ "key": "gpu", "operator": "Maybe" }), false),
-        ];
-        for (toleration, expected) in table {
-            assert_eq!(
-                tolerates(&serde_json::from_value(toleration.clone()).unwrap(), &taint),
-                expected,
-                "{toleration}"
-            );
-        }
     }
 
     #[test]

@@ -6,11 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::demand::{self, Amounts};
 use crate::object;
-
-/// Taint of a node that takes no new Pods (`kubectl cordon`).
-pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-/// Taint of a node that says it is not ready.
-pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
+use crate::taint::{NO_SCHEDULE, NOT_READY, UNSCHEDULABLE};
 
 /// The part of a Node that bears on scheduling.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,11 +33,11 @@ impl Offer {
         let mut imply = |key: &str| {
             if !taints
                 .iter()
-                .any(|taint| taint.key == key && taint.effect == "NoSchedule")
+                .any(|taint| taint.key == key && taint.effect == NO_SCHEDULE)
             {
                 taints.push(Taint {
                     key: key.to_owned(),
-                    effect: "NoSchedule".to_owned(),
+                    effect: NO_SCHEDULE.to_owned(),
                     ..Taint::default()
                 });
             }

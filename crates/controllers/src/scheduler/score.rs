@@ -6,6 +6,7 @@ use super::demand::Demand;
 use super::filter;
 use super::node::Offer;
 use super::state::Load;
+use crate::taint::{self, PREFER_NO_SCHEDULE};
 
 /// Smaller is better: first what the Pod prefers, then as few Pods of its group as possible, then as few Pods as
 /// possible, then the name, so that the choice is the same every time.
@@ -25,12 +26,12 @@ fn unwelcome(demand: &Demand, offer: &Offer) -> usize {
     let soft = offer
         .taints
         .iter()
-        .filter(|taint| taint.effect == "PreferNoSchedule");
+        .filter(|taint| taint.effect == PREFER_NO_SCHEDULE);
     soft.filter(|taint| {
         !demand
             .tolerations
             .iter()
-            .any(|toleration| filter::tolerates(toleration, taint))
+            .any(|toleration| taint::tolerates(toleration, taint))
     })
     .count()
 }

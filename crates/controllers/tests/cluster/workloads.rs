@@ -135,6 +135,7 @@ async fn a_deployment_spreads_serves_scales_rolls_and_goes() {
     .await;
 
     for replicas in [5, 1] {
+        let start = std::time::Instant::now();
         scale(&cluster, replicas).await;
         let wanted = usize::try_from(replicas).unwrap();
         eventually("the endpoints follow", || async {
@@ -143,6 +144,7 @@ async fn a_deployment_spreads_serves_scales_rolls_and_goes() {
                 .then_some(())
         })
         .await;
+        eprintln!("MEASURE scale to {replicas}: {:?}", start.elapsed());
         let counts: Vec<usize> = pods_by_node(&cluster).await.into_values().collect();
         assert!(
             counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
