@@ -518,7 +518,7 @@ fn names<'a>(statuses: impl Iterator<Item = &'a ContainerStatus>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Ended, History};
+    use crate::history::Ended;
     use crate::plan::Verdict;
     use serde_json::{Value, json};
 
@@ -578,10 +578,7 @@ mod tests {
                 here: true,
                 stage,
             };
-            let history = self
-                .histories
-                .entry(name.into())
-                .or_insert_with(History::default);
+            let history = self.histories.entry(name.into()).or_default();
             history.previous = history.newest.take();
             history.newest = Some(attempt(number, stage));
             self
