@@ -1,5 +1,7 @@
 //! A node with Pods and a client around it, in network namespaces of their own; and servers and clients in them.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
