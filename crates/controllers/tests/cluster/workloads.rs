@@ -1,6 +1,7 @@
 //! From a manifest to Pods behind a Service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Endpoints, Event, Node, Pod, ReplicationController, Service};
@@ -135,7 +136,7 @@ async fn a_deployment_spreads_serves_scales_rolls_and_goes() {
     .await;
 
     for replicas in [5, 1] {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         scale(&cluster, replicas).await;
         let wanted = usize::try_from(replicas).unwrap();
         eventually("the endpoints follow", || async {
@@ -144,7 +145,12 @@ async fn a_deployment_spreads_serves_scales_rolls_and_goes() {
                 .then_some(())
         })
         .await;
-        eprintln!("MEASURE scale to {replicas}: {:?}", start.elapsed());
+        // Nothing in between waits for a timer: this takes tens of milliseconds.
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
         let counts: Vec<usize> = pods_by_node(&cluster).await.into_values().collect();
         assert!(
             counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
@@ -383,4 +389,23 @@ async fn endpoints_made_by_hand_are_mirrored() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_lags_makes_no_pod_too_many() {
+    let cluster = Cluster::start(3).await;
+    cluster.create::<Deployment>(deployment(60, "v1")).await;
+    wait_complete(&cluster, 60, "1").await;
+    let counts: Vec<usize> = pods_by_node(&cluster).await.into_values().collect();
+    assert_eq!(counts, [20, 20, 20]);
+    let deleted = cluster
+        .api::<Event>()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .filter(|event| event.reason.as_deref() == Some("SuccessfulDelete"))
+        .count();
+    assert_eq!(deleted, 0, "a Pod too many was made and taken away");
 }
