@@ -234,6 +234,25 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    /// A test that failed cleans up behind itself too, as far as it can.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let (runtime, cgroup) = (self.runtime.clone(), self.cgroup.clone());
+        // On a thread of its own, since this one may belong to a tokio runtime.
+        let cleaned = std::thread::spawn(move || {
+            let tokio = tokio::runtime::Runtime::new().unwrap();
+            tokio.block_on(runtime.remove_sandbox(POD)).unwrap();
+            remove_cgroup(&cgroup).unwrap();
+        });
+        if cleaned.join().is_err() {
+            eprintln!("{} was not cleaned up", self.dir.path().display());
+        }
+    }
+}
+
 /// Exit code and message.
 fn exited(container: &Container) -> (i32, Option<&str>) {
     match &container.phase {

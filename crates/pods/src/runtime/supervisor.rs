@@ -200,7 +200,7 @@ impl Runtime {
     }
 
     /// Creates and starts a container and returns when it runs, or when it is clear that it cannot: that is then
-    /// `Exited` with code 128 and the reason, not an error.
+    /// `Exited` with code 128 and the reason, not an error. One that ends at once may be `Exited` as well.
     pub async fn start_container(&self, spec: ContainerSpec) -> Result<Container, RuntimeError> {
         let id = ContainerId::of(&spec)?;
         let sandbox =
@@ -263,8 +263,14 @@ impl Runtime {
             }
         }
         self.recover(&id).await?;
-        self.container(&id.to_string())?
-            .ok_or_else(|| RuntimeError::NoContainer { id: id.to_string() })
+        let container = self
+            .look_at(&id)?
+            .ok_or_else(|| RuntimeError::NoContainer { id: id.to_string() })?;
+        if matches!(container.phase, ContainerPhase::Exited { .. }) {
+            // Nothing is left to watch, and who only waits for changes should not wait in vain.
+            self.tell(&id.pod_uid);
+        }
+        Ok(container)
     }
 
     /// All containers of a Pod that were not removed, by name and then attempt.
