@@ -81,8 +81,25 @@ pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sen
     let given_version = given("apiVersion").unwrap_or_else(|| version.clone());
     let given_kind = given("kind").unwrap_or_else(|| names.kind.to_owned());
     if given_version != version || given_kind != names.kind {
+        let why = if protobuf::knows(&given_version, &given_kind) {
+            let group = names
+                .group
+                .split('.')
+                .next()
+                .filter(|g| !g.is_empty())
+                .unwrap_or("core");
+            format!(
+                "converting ({}.{given_kind}) to ({group}.{}): unknown conversion",
+                short_version(&given_version),
+                names.kind
+            )
+        } else {
+            format!(
+                "no kind {given_kind:?} is registered for version {given_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            )
+        };
         return Err(ApiError::bad_request(format!(
-            "{given_kind} in version {:?} cannot be handled as a {}: no kind {given_kind:?} is registered for version {given_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            "{given_kind} in version {:?} cannot be handled as a {}: {why}",
             short_version(&given_version),
             names.kind
         )));

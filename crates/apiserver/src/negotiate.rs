@@ -87,11 +87,10 @@ impl Accept {
 }
 
 fn not_acceptable() -> ApiError {
-    ApiError::new(
-        406,
-        "NotAcceptable",
-        format!("406: Not Acceptable\n\nAvailable representations: {SERVED}"),
-    )
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {SERVED}");
+    let mut error = ApiError::new(406, "NotAcceptable", message);
+    error.details = Some(Box::default());
+    error
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Who may talk to the API server.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use harness::{Cluster, text};
@@ -21,7 +23,11 @@ async fn strangers_see_that_the_server_is_there_and_nothing_else() {
     for path in ["/api/v1/pods", "/apis", "/openapi/v3", "/nothing"] {
         let (code, body) = get(path).await;
         let status: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((code, text(&status, "/reason")), (401, "Unauthorized".into()), "{path}");
+        assert_eq!(
+            (code, text(&status, "/reason")),
+            (401, "Unauthorized".into()),
+            "{path}"
+        );
     }
 }
 
@@ -31,9 +37,13 @@ async fn a_certificate_of_another_authority_is_none() {
     let elsewhere = tempfile::tempdir().unwrap();
     let forged = Pki::ensure(elsewhere.path(), &[], &[]).unwrap();
     let client = cluster.client_as(&forged.admin).await;
-    let (code, _, _) = cluster.raw(&client, "GET", "/api/v1/pods", &[], Vec::new()).await;
+    let (code, _, _) = cluster
+        .raw(&client, "GET", "/api/v1/pods", &[], Vec::new())
+        .await;
     assert_eq!(code, 401);
-    let (code, _, _) = cluster.raw(&client, "GET", "/healthz", &[], Vec::new()).await;
+    let (code, _, _) = cluster
+        .raw(&client, "GET", "/healthz", &[], Vec::new())
+        .await;
     assert_eq!(code, 200, "a bad certificate is no failed handshake");
 }
 
@@ -41,7 +51,10 @@ async fn a_certificate_of_another_authority_is_none() {
 async fn a_node_is_known_by_its_certificate() {
     let cluster = Cluster::start().await;
     let node = cluster.client_as(&cluster.pki.node("node-1")).await;
-    let body = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}).to_string();
-    let (code, _, _) = cluster.raw(&node, "POST", "/api/v1/nodes", &[], body.into()).await;
+    let body =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}).to_string();
+    let (code, _, _) = cluster
+        .raw(&node, "POST", "/api/v1/nodes", &[], body.into())
+        .await;
     assert_eq!(code, 201);
 }

@@ -1,5 +1,7 @@
 //! kubectl as it is, against the server: the judge is someone else's client.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use std::path::PathBuf;
@@ -15,15 +17,28 @@ impl Kubectl {
     /// Runs it and returns whether it succeeded and all that it wrote.
     async fn try_run(&self, arguments: &str, input: &str) -> (bool, String) {
         let mut command = Command::new("kubectl");
-        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.kubeconfig.parent().unwrap());
-        command.args(arguments.split(' ')).arg("--request-timeout=20s");
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.kubeconfig.parent().unwrap());
+        command
+            .args(arguments.split(' '))
+            .arg("--request-timeout=20s");
         let input = input.to_owned();
         let run = move || {
             use std::io::Write as _;
             use std::process::Stdio;
-            let mut child =
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl is needed for this test");
-            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let mut child = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("kubectl is needed for this test");
+            child
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(input.as_bytes())
+                .unwrap();
             child.wait_with_output().unwrap()
         };
         let output = tokio::task::spawn_blocking(run).await.unwrap();
@@ -63,45 +78,112 @@ spec:
 #[tokio::test(flavor = "multi_thread")]
 async fn manifests_are_created_applied_changed_and_deleted() {
     let (_cluster, kubectl) = start().await;
-    assert!(kubectl.feed("apply -f -", DEPLOYMENT).await.contains("deployment.apps/web created"));
-    assert!(kubectl.feed("apply -f -", DEPLOYMENT).await.contains("unchanged"));
+    assert!(
+        kubectl
+            .feed("apply -f -", DEPLOYMENT)
+            .await
+            .contains("deployment.apps/web created")
+    );
+    assert!(
+        kubectl
+            .feed("apply -f -", DEPLOYMENT)
+            .await
+            .contains("unchanged")
+    );
     let other = DEPLOYMENT.replace("x:1", "x:2");
-    assert!(kubectl.feed("apply -f -", &other).await.contains("configured"));
+    assert!(
+        kubectl
+            .feed("apply -f -", &other)
+            .await
+            .contains("configured")
+    );
     let image = "get deployment web -o jsonpath={.spec.template.spec.containers[*].image}";
     assert_eq!(kubectl.run(image).await, "x:2");
     kubectl.run("scale deployment web --replicas=5").await;
-    assert_eq!(kubectl.run("get deployment web -o jsonpath={.spec.replicas}").await, "5");
+    assert_eq!(
+        kubectl
+            .run("get deployment web -o jsonpath={.spec.replicas}")
+            .await,
+        "5"
+    );
     kubectl.run("label deployment web tier=front").await;
     kubectl.run("annotate deployment web note=x").await;
     kubectl.run("set image deployment/web c=x:3").await;
-    kubectl.run("patch deployment web -p {\"spec\":{\"replicas\":1}}").await;
-    assert!(kubectl.run("get deployments -l tier=front").await.contains("web    0/1"));
-    kubectl.run("expose deployment web --port=80 --target-port=8080").await;
+    kubectl
+        .run("patch deployment web -p {\"spec\":{\"replicas\":1}}")
+        .await;
+    assert!(
+        kubectl
+            .run("get deployments -l tier=front")
+            .await
+            .contains("web    0/1")
+    );
+    kubectl
+        .run("expose deployment web --port=80 --target-port=8080")
+        .await;
     let described = kubectl.run("describe service web").await;
-    assert!(described.contains("TargetPort:") && described.contains("8080/TCP"), "{described}");
+    assert!(
+        described.contains("TargetPort:") && described.contains("8080/TCP"),
+        "{described}"
+    );
     kubectl.run("rollout restart deployment web").await;
-    assert!(kubectl.run("delete deployment web").await.contains("deleted"));
+    assert!(
+        kubectl
+            .run("delete deployment web")
+            .await
+            .contains("deleted")
+    );
     let (succeeded, gone) = kubectl.try_run("get deployment web", "").await;
     assert!(!succeeded);
-    assert!(gone.contains("Error from server (NotFound): deployments.apps \"web\" not found"), "{gone}");
+    assert!(
+        gone.contains("Error from server (NotFound): deployments.apps \"web\" not found"),
+        "{gone}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_make_objects_themselves_work() {
     let (_cluster, kubectl) = start().await;
     kubectl.run("create namespace n").await;
-    kubectl.run("create deployment d --image=x:1 --replicas=2 --port=80").await;
+    kubectl
+        .run("create deployment d --image=x:1 --replicas=2 --port=80")
+        .await;
     assert_eq!(kubectl.run("get deployment d -o jsonpath={.spec.replicas},{.spec.template.spec.containers[0].ports[0].containerPort}").await, "2,80");
     kubectl.run("create configmap c --from-literal=a=b").await;
-    assert_eq!(kubectl.run("get configmap c -o jsonpath={.data}").await, "{\"a\":\"b\"}");
-    kubectl.run("create secret generic s --from-literal=a=b").await;
-    assert_eq!(kubectl.run("get secret s -o jsonpath={.data.a}").await, "Yg==");
+    assert_eq!(
+        kubectl.run("get configmap c -o jsonpath={.data}").await,
+        "{\"a\":\"b\"}"
+    );
+    kubectl
+        .run("create secret generic s --from-literal=a=b")
+        .await;
+    assert_eq!(
+        kubectl.run("get secret s -o jsonpath={.data.a}").await,
+        "Yg=="
+    );
     kubectl.run("create service nodeport s --tcp=80:web").await;
-    assert_eq!(kubectl.run("get service s -o jsonpath={.spec.ports[0].targetPort}").await, "web");
-    kubectl.run("run p --image=x:1 --labels=a=b --env=K=V").await;
-    assert!(kubectl.run("get pods").await.contains("p      0/1     Pending"));
+    assert_eq!(
+        kubectl
+            .run("get service s -o jsonpath={.spec.ports[0].targetPort}")
+            .await,
+        "web"
+    );
+    kubectl
+        .run("run p --image=x:1 --labels=a=b --env=K=V")
+        .await;
+    assert!(
+        kubectl
+            .run("get pods")
+            .await
+            .contains("p      0/1     Pending")
+    );
     kubectl.run("delete pod p --now").await;
-    assert!(kubectl.run("get all -A").await.contains("service/kubernetes"));
+    assert!(
+        kubectl
+            .run("get all -A")
+            .await
+            .contains("service/kubernetes")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +196,10 @@ async fn a_mistake_in_a_manifest_is_named() {
     let wrong = DEPLOYMENT.replace("containerPort: 80", "containerPort: 80000");
     let (succeeded, text) = kubectl.try_run("create -f -", &wrong).await;
     assert!(!succeeded);
-    assert!(text.contains("must be between 1 and 65535, inclusive"), "{text}");
+    assert!(
+        text.contains("must be between 1 and 65535, inclusive"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,11 +209,21 @@ async fn what_there_is_can_be_found_out() {
     for kind in ["deployments", "endpointslices", "services"] {
         assert!(resources.contains(kind), "{resources}");
     }
-    assert!(kubectl.run("api-versions").await.contains("discovery.k8s.io/v1"));
+    assert!(
+        kubectl
+            .run("api-versions")
+            .await
+            .contains("discovery.k8s.io/v1")
+    );
     let explained = kubectl.run("explain service.spec.clusterIP").await;
-    assert!(explained.contains("FIELD: clusterIP <string>"), "{explained}");
+    assert!(
+        explained.contains("FIELD: clusterIP <string>"),
+        "{explained}"
+    );
     assert!(kubectl.run("version").await.contains("v1.36.0+seaway"));
     kubectl.run("events").await;
-    let (succeeded, text) = kubectl.try_run("wait --for=condition=Ready --timeout=1s pod/none", "").await;
+    let (succeeded, text) = kubectl
+        .try_run("wait --for=condition=Ready --timeout=1s pod/none", "")
+        .await;
     assert!(!succeeded && text.contains("not found"), "{text}");
 }

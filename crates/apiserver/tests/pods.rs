@@ -1,5 +1,7 @@
 //! What Pods have that other kinds do not. The node is a small HTTPS server with the paths of a kubelet.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use std::sync::Arc;
@@ -30,10 +32,19 @@ async fn with_node() -> Cluster {
     assert_eq!(cluster.post("/api/v1/nodes", &node).await.0, 201);
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
-    assert_eq!(cluster.patch("/api/v1/nodes/node-1/status", "merge", &status).await.0, 200);
+    assert_eq!(
+        cluster
+            .patch("/api/v1/nodes/node-1/status", "merge", &status)
+            .await
+            .0,
+        200
+    );
     assert_eq!(cluster.post(PODS, &pod("p")).await.0, 201);
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "node-1"}});
-    assert_eq!(cluster.post(&format!("{PODS}/p/binding"), &binding).await.0, 201);
+    assert_eq!(
+        cluster.post(&format!("{PODS}/p/binding"), &binding).await.0,
+        201
+    );
     cluster
 }
 
@@ -41,10 +52,16 @@ async fn with_node() -> Cluster {
 async fn node(cluster: &Cluster) -> u16 {
     let mut roots = RootCertStore::empty();
     let authority = cluster.pki.authority_pem().unwrap();
-    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap())
+        .unwrap();
     let (certificate, key) = cluster.pki.node("node-1").read().unwrap();
     let config = ServerConfig::builder()
-        .with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
+        .with_client_cert_verifier(
+            WebPkiClientVerifier::builder(Arc::new(roots))
+                .build()
+                .unwrap(),
+        )
         .with_single_cert(
             vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
             PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
@@ -68,7 +85,9 @@ async fn node(cluster: &Cluster) -> u16 {
     port
 }
 
-async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+async fn kubelet(
+    mut request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let path = request.uri().to_string();
     let answer = |code: StatusCode, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -76,22 +95,32 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
         response
     };
     if path.contains("previous=true") {
-        return Ok(answer(StatusCode::BAD_REQUEST, "previous terminated container \"c\" in pod \"p\" not found\n".into()));
+        return Ok(answer(
+            StatusCode::BAD_REQUEST,
+            "previous terminated container \"c\" in pod \"p\" not found\n".into(),
+        ));
     }
     if request.uri().path().starts_with("/exec/") {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             // An echo, with the request that it came by in front.
             let mut stream = TokioIo::new(upgrade.await.unwrap());
-            stream.write_all(format!("{path}\n").as_bytes()).await.unwrap();
+            stream
+                .write_all(format!("{path}\n").as_bytes())
+                .await
+                .unwrap();
             let mut buffer = [0; 1024];
             while let Ok(read @ 1..) = stream.read(&mut buffer).await {
                 stream.write_all(&buffer[..read]).await.unwrap();
             }
         });
         let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, String::new());
-        response.headers_mut().insert("upgrade", "test".parse().unwrap());
-        response.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+        response
+            .headers_mut()
+            .insert("upgrade", "test".parse().unwrap());
+        response
+            .headers_mut()
+            .insert("connection", "Upgrade".parse().unwrap());
         return Ok(response);
     }
     Ok(answer(StatusCode::OK, format!("{path}\n")))
@@ -100,13 +129,27 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
 #[tokio::test]
 async fn logs_come_from_the_node_and_so_do_its_refusals() {
     let cluster = with_node().await;
-    let (code, log) = cluster.get(&format!("{PODS}/p/log?tailLines=3&timestamps=true")).await;
-    assert_eq!((code, log), (200, json!("/containerLogs/default/p/c?timestamps=true&tailLines=3\n")));
+    let (code, log) = cluster
+        .get(&format!("{PODS}/p/log?tailLines=3&timestamps=true"))
+        .await;
+    assert_eq!(
+        (code, log),
+        (
+            200,
+            json!("/containerLogs/default/p/c?timestamps=true&tailLines=3\n")
+        )
+    );
     let (code, refused) = cluster.get(&format!("{PODS}/p/log?previous=true")).await;
     assert_eq!(code, 400);
-    assert_eq!(text(&refused, "/message"), "previous terminated container \"c\" in pod \"p\" not found");
+    assert_eq!(
+        text(&refused, "/message"),
+        "previous terminated container \"c\" in pod \"p\" not found"
+    );
     let (code, refused) = cluster.get(&format!("{PODS}/p/log?container=x")).await;
-    assert_eq!((code, text(&refused, "/message")), (400, "container x is not valid for pod p".into()));
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (400, "container x is not valid for pod p".into())
+    );
 }
 
 #[tokio::test]
@@ -115,7 +158,9 @@ async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
     let (certificate, key) = cluster.pki.admin.read().unwrap();
     let mut roots = RootCertStore::empty();
     let authority = cluster.pki.authority_pem().unwrap();
-    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap())
+        .unwrap();
     let config = rustls::ClientConfig::builder()
         .with_root_certificates(roots)
         .with_client_auth_cert(
@@ -123,7 +168,9 @@ async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
             PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         )
         .unwrap();
-    let stream = tokio::net::TcpStream::connect(cluster.address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(cluster.address)
+        .await
+        .unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = rustls::pki_types::ServerName::from(cluster.address.ip());
     let mut stream = connector.connect(name, stream).await.unwrap();
@@ -141,10 +188,15 @@ async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
             seen.extend_from_slice(&buffer[..read]);
         }
     };
-    tokio::time::timeout(harness::PATIENCE, reading).await.unwrap();
+    tokio::time::timeout(harness::PATIENCE, reading)
+        .await
+        .unwrap();
     let seen = String::from_utf8(seen).unwrap();
     assert!(seen.starts_with("HTTP/1.1 101 "), "{seen}");
-    assert!(seen.contains("/exec/default/p/c?output=1&stdout=true&command=ls&command=-l+a\n"), "{seen}");
+    assert!(
+        seen.contains("/exec/default/p/c?output=1&stdout=true&command=ls&command=-l+a\n"),
+        "{seen}"
+    );
 }
 
 #[tokio::test]
@@ -154,9 +206,14 @@ async fn a_pod_is_bound_once() {
     assert_eq!(text(&bound, "/spec/nodeName"), "node-1");
     assert_eq!(text(&bound, "/status/conditions/0/type"), "PodScheduled");
     let binding = json!({"metadata": {"name": "p"}, "target": {"name": "node-2"}});
-    let (code, refused) = cluster.post("/api/v1/namespaces/default/bindings", &binding).await;
+    let (code, refused) = cluster
+        .post("/api/v1/namespaces/default/bindings", &binding)
+        .await;
     assert_eq!(code, 409);
-    assert!(text(&refused, "/message").contains("pod p is already assigned to node \"node-1\""), "{refused}");
+    assert!(
+        text(&refused, "/message").contains("pod p is already assigned to node \"node-1\""),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -164,7 +221,13 @@ async fn an_eviction_is_a_deletion_with_its_options() {
     let cluster = with_node().await;
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
         "deleteOptions": {"gracePeriodSeconds": 7}});
-    assert_eq!(cluster.post(&format!("{PODS}/p/eviction"), &eviction).await.0, 201);
+    assert_eq!(
+        cluster
+            .post(&format!("{PODS}/p/eviction"), &eviction)
+            .await
+            .0,
+        201
+    );
     let (_, going) = cluster.get(&format!("{PODS}/p")).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 7);
 }
@@ -173,17 +236,34 @@ async fn an_eviction_is_a_deletion_with_its_options() {
 async fn a_node_that_does_not_answer_is_told_of() {
     let cluster = with_node().await;
     let status = json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}});
-    assert_eq!(cluster.patch("/api/v1/nodes/node-1/status", "merge", &status).await.0, 200);
+    assert_eq!(
+        cluster
+            .patch("/api/v1/nodes/node-1/status", "merge", &status)
+            .await
+            .0,
+        200
+    );
     let (code, refused) = cluster.get(&format!("{PODS}/p/log")).await;
     assert_eq!(code, 500);
-    assert!(text(&refused, "/message").contains("error dialing backend: 127.0.0.1:1"), "{refused}");
+    assert!(
+        text(&refused, "/message").contains("error dialing backend: 127.0.0.1:1"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
 async fn a_pod_that_has_no_node_has_no_log_and_cannot_be_worked_in() {
     let cluster = Cluster::start().await;
     cluster.post(PODS, &pod("q")).await;
-    assert_eq!(cluster.get(&format!("{PODS}/q/log")).await, (200, Value::String(String::new())));
-    let (code, refused) = cluster.get(&format!("{PODS}/q/exec?command=ls&stdout=true")).await;
-    assert_eq!((code, text(&refused, "/message")), (400, "pod q does not have a host assigned".into()));
+    assert_eq!(
+        cluster.get(&format!("{PODS}/q/log")).await,
+        (200, Value::String(String::new()))
+    );
+    let (code, refused) = cluster
+        .get(&format!("{PODS}/q/exec?command=ls&stdout=true"))
+        .await;
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (400, "pod q does not have a host assigned".into())
+    );
 }

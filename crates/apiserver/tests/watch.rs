@@ -1,5 +1,7 @@
 //! Watching, over real HTTPS.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use std::time::Duration;
@@ -21,13 +23,25 @@ async fn a_watch_begins_with_what_is_there_and_goes_on_with_what_happens() {
     assert_eq!(watch.next_name().await, event("ADDED", "kube-root-ca.crt"));
     cluster.post(MAPS, &config_map("a", json!({}))).await;
     assert_eq!(watch.next_name().await, event("ADDED", "a"));
-    let (_, changed) = cluster.patch(&format!("{MAPS}/a"), "merge", &json!({"data": {"x": "y"}})).await;
-    assert_eq!(watch.next().await.unwrap(), json!({"type": "MODIFIED", "object": changed}));
+    let (_, changed) = cluster
+        .patch(&format!("{MAPS}/a"), "merge", &json!({"data": {"x": "y"}}))
+        .await;
+    assert_eq!(
+        watch.next().await.unwrap(),
+        json!({"type": "MODIFIED", "object": changed})
+    );
     cluster.delete(&format!("{MAPS}/a"), &Value::Null).await;
     let deleted = watch.next().await.unwrap();
     assert_eq!(text(&deleted, "/type"), "DELETED");
-    let version = |object: &Value| text(object, "/metadata/resourceVersion").parse::<u64>().unwrap();
-    assert!(version(&deleted["object"]) > version(&changed), "the end has a version of its own");
+    let version = |object: &Value| {
+        text(object, "/metadata/resourceVersion")
+            .parse::<u64>()
+            .unwrap()
+    };
+    assert!(
+        version(&deleted["object"]) > version(&changed),
+        "the end has a version of its own"
+    );
 }
 
 #[tokio::test]
@@ -38,11 +52,15 @@ async fn a_watch_goes_on_from_a_version_over_reconnects() {
     for name in ["a", "b"] {
         cluster.post(MAPS, &config_map(name, json!({}))).await;
     }
-    let mut watch = cluster.watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[]).await;
+    let mut watch = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[])
+        .await;
     let first = watch.next().await.unwrap();
     assert_eq!(text(&first, "/object/metadata/name"), "a");
     let version = text(&first, "/object/metadata/resourceVersion");
-    let mut again = cluster.watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[]).await;
+    let mut again = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[])
+        .await;
     assert_eq!(again.next_name().await, event("ADDED", "b"));
 }
 
@@ -51,31 +69,54 @@ async fn a_version_that_history_does_not_reach_is_expired() {
     let mut tuning = Tuning::default();
     tuning.store.limits.events = 5;
     let cluster = Cluster::start_with(tuning).await;
-    let mut watch = cluster.watch(&format!("{MAPS}?watch=1&resourceVersion=1"), &[]).await;
+    let mut watch = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion=1"), &[])
+        .await;
     let error = watch.next().await.unwrap();
-    assert_eq!((text(&error, "/type"), &error["object"]["code"]), ("ERROR".into(), &json!(410)));
+    assert_eq!(
+        (text(&error, "/type"), &error["object"]["code"]),
+        ("ERROR".into(), &json!(410))
+    );
     assert_eq!(text(&error, "/object/reason"), "Expired");
     assert_eq!(watch.next().await, None, "nothing after an error");
     // What was there before a restart is history of another process.
     let version = text(&cluster.get(MAPS).await.1, "/metadata/resourceVersion");
     let cluster = cluster.restart().await;
-    let mut same = cluster.watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[]).await;
+    let mut same = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"), &[])
+        .await;
     cluster.post(MAPS, &config_map("a", json!({}))).await;
-    assert_eq!(same.next_name().await, event("ADDED", "a"), "nothing was missed, so nothing is expired");
+    assert_eq!(
+        same.next_name().await,
+        event("ADDED", "a"),
+        "nothing was missed, so nothing is expired"
+    );
 }
 
 #[tokio::test]
 async fn a_selection_sees_objects_come_and_go() {
     let cluster = Cluster::start().await;
-    let mut watch = cluster.watch(&format!("{MAPS}?watch=1&labelSelector=in%3Dyes"), &[]).await;
+    let mut watch = cluster
+        .watch(&format!("{MAPS}?watch=1&labelSelector=in%3Dyes"), &[])
+        .await;
     cluster.post(MAPS, &config_map("never", json!({}))).await;
-    cluster.post(MAPS, &config_map("a", json!({"in": "no"}))).await;
+    cluster
+        .post(MAPS, &config_map("a", json!({"in": "no"})))
+        .await;
     let label = async |value: &str| {
-        cluster.patch(&format!("{MAPS}/a"), "merge", &json!({"metadata": {"labels": {"in": value}}})).await;
+        cluster
+            .patch(
+                &format!("{MAPS}/a"),
+                "merge",
+                &json!({"metadata": {"labels": {"in": value}}}),
+            )
+            .await;
     };
     label("yes").await;
     assert_eq!(watch.next_name().await, event("ADDED", "a"));
-    cluster.patch(&format!("{MAPS}/a"), "merge", &json!({"data": {"x": "y"}})).await;
+    cluster
+        .patch(&format!("{MAPS}/a"), "merge", &json!({"data": {"x": "y"}}))
+        .await;
     assert_eq!(watch.next_name().await, event("MODIFIED", "a"));
     label("no").await;
     assert_eq!(watch.next_name().await, event("DELETED", "a"));
@@ -89,18 +130,30 @@ async fn a_selection_sees_objects_come_and_go() {
 async fn a_node_sees_its_own_pods() {
     let cluster = Cluster::start().await;
     let pods = "/api/v1/namespaces/default/pods";
-    let mut watch = cluster.watch("/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dnode-1", &[]).await;
+    let mut watch = cluster
+        .watch(
+            "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dnode-1",
+            &[],
+        )
+        .await;
     for name in ["a", "b"] {
         cluster.post(pods, &pod(name)).await;
     }
     let binding = json!({"metadata": {"name": "b"}, "target": {"kind": "Node", "name": "node-1"}});
-    assert_eq!(cluster.post(&format!("{pods}/b/binding"), &binding).await.0, 201);
+    assert_eq!(
+        cluster.post(&format!("{pods}/b/binding"), &binding).await.0,
+        201
+    );
     assert_eq!(watch.next_name().await, event("ADDED", "b"));
 }
 
 #[tokio::test]
 async fn bookmarks_tell_how_far_a_quiet_watch_is() {
-    let cluster = Cluster::start_with(Tuning { bookmarks: Duration::from_millis(100), ..Tuning::default() }).await;
+    let cluster = Cluster::start_with(Tuning {
+        bookmarks: Duration::from_millis(100),
+        ..Tuning::default()
+    })
+    .await;
     let version = text(&cluster.get(MAPS).await.1, "/metadata/resourceVersion");
     let path = format!("{MAPS}?watch=1&allowWatchBookmarks=true&resourceVersion={version}");
     let mut watch = cluster.watch(&path, &[]).await;
@@ -108,8 +161,13 @@ async fn bookmarks_tell_how_far_a_quiet_watch_is() {
     let (_, elsewhere) = cluster.post(other, &config_map("a", json!({}))).await;
     loop {
         let bookmark = watch.next().await.unwrap();
-        assert_eq!((text(&bookmark, "/type"), text(&bookmark, "/object/kind")), ("BOOKMARK".into(), "ConfigMap".into()));
-        if text(&bookmark, "/object/metadata/resourceVersion") == text(&elsewhere, "/metadata/resourceVersion") {
+        assert_eq!(
+            (text(&bookmark, "/type"), text(&bookmark, "/object/kind")),
+            ("BOOKMARK".into(), "ConfigMap".into())
+        );
+        if text(&bookmark, "/object/metadata/resourceVersion")
+            == text(&elsewhere, "/metadata/resourceVersion")
+        {
             break;
         }
     }
@@ -125,8 +183,13 @@ async fn a_streamed_list_says_when_it_is_complete() {
     assert_eq!(watch.next_name().await, event("ADDED", "kube-root-ca.crt"));
     let end = watch.next().await.unwrap();
     assert_eq!(text(&end, "/type"), "BOOKMARK");
-    assert_eq!(end["object"]["metadata"]["annotations"], json!({"k8s.io/initial-events-end": "true"}));
-    let (code, refused) = cluster.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await;
+    assert_eq!(
+        end["object"]["metadata"]["annotations"],
+        json!({"k8s.io/initial-events-end": "true"})
+    );
+    let (code, refused) = cluster
+        .get(&format!("{MAPS}?watch=1&sendInitialEvents=true"))
+        .await;
     assert_eq!(code, 422, "{refused}");
 }
 
@@ -145,7 +208,12 @@ async fn a_watch_as_a_table_has_its_columns_once() {
 #[tokio::test]
 async fn a_watch_ends_when_its_client_wanted_it_to() {
     let cluster = Cluster::start().await;
-    let mut watch = cluster.watch(&format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true"), &[]).await;
+    let mut watch = cluster
+        .watch(
+            &format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true"),
+            &[],
+        )
+        .await;
     assert_eq!(watch.next_name().await.0, "ADDED");
     assert_eq!(watch.next_name().await.0, "BOOKMARK");
     assert_eq!(watch.next().await, None);

@@ -1,5 +1,7 @@
 //! What was acknowledged is there after `kill -9`. The test runs itself as the process that is killed.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;

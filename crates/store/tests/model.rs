@@ -1,5 +1,7 @@
 //! The store against a model: a map and a list of events, over random writes and restarts.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! The store as its users see it: conditional writes, history, watches, and what is there after a restart.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -47,6 +47,11 @@ pub(crate) enum Error {
     },
 }
 
+/// Whether the Kubernetes API has such a kind, served here or not.
+pub(crate) fn knows(version: &str, kind: &str) -> bool {
+    messages::find(&format!("{version}.{kind}")).is_some()
+}
+
 /// Reads an object; its type comes with it.
 pub(crate) fn read(body: &[u8]) -> Result<Value, Error> {
     let envelope = body.strip_prefix(MAGIC).ok_or(Error::Magic)?;

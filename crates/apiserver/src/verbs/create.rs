@@ -78,15 +78,13 @@ async fn store_named(call: &Call<'_>, mut object: Value) -> Result<Value, ApiErr
     kind.prepare_create(&mut object);
     let request = call.request(Operation::Create, None, dry_run);
     let admission = &call.api.admission;
+    let exists = || ApiError::already_exists(call.resource.names, call.name);
     let mut undo = admission.admit(Stage::Admit, &request, &mut object)?;
     call.valid(&kind.validate(&object))?;
-    // Before anything is reserved: a name that is taken must not cost an address.
-    if call.api.store.get(&call.key()).is_some() {
-        return Err(ApiError::already_exists(call.resource.names, call.name));
-    }
     undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);
     if dry_run {
-        return Ok(object);
+        let taken = call.api.store.get(&call.key()).is_some();
+        return if taken { Err(exists()) } else { Ok(object) };
     }
     let write = Write::Put(object::encode(&object)?);
     let event = match call
@@ -96,9 +94,7 @@ async fn store_named(call: &Call<'_>, mut object: Value) -> Result<Value, ApiErr
         .await
     {
         Ok(event) => event,
-        Err(StoreError::Conflict { .. }) => {
-            return Err(ApiError::already_exists(call.resource.names, call.name));
-        }
+        Err(StoreError::Conflict { .. }) => return Err(exists()),
         Err(e) => return Err(store_error(&e)),
     };
     undo.into_iter().for_each(crate::admission::Undo::commit);

@@ -56,11 +56,21 @@ impl Cluster {
             advertise: "10.87.0.1:6443".parse().unwrap(),
         };
         let shutdown = CancellationToken::new();
-        let server = Server::start(config, &tuning, shutdown.clone()).await.unwrap();
+        let server = Server::start(config, &tuning, shutdown.clone())
+            .await
+            .unwrap();
         let address = server.addresses()[0];
         let running = tokio::spawn(async move { server.run().await.unwrap() });
         let client = client(&kubeconfig_of(&pki, address, &pki.admin)).await;
-        Self { client, pki, address, directory, tuning, shutdown, running }
+        Self {
+            client,
+            pki,
+            address,
+            directory,
+            tuning,
+            shutdown,
+            running,
+        }
     }
 
     /// Ends the server and starts another on the same store.
@@ -73,7 +83,11 @@ impl Cluster {
     /// A file for kubectl.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         let file = self.directory.path().join("kubeconfig");
-        std::fs::write(&file, kubeconfig_of(&self.pki, self.address, &self.pki.admin)).unwrap();
+        std::fs::write(
+            &file,
+            kubeconfig_of(&self.pki, self.address, &self.pki.admin),
+        )
+        .unwrap();
         file
     }
 
@@ -109,14 +123,28 @@ impl Cluster {
     /// `kind`: `json`, `merge` or `strategic-merge`.
     pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> (u16, Value) {
         let media_type = format!("application/{kind}-patch+json");
-        self.call("PATCH", path, &[("Content-Type", &media_type)], body).await
+        self.call("PATCH", path, &[("Content-Type", &media_type)], body)
+            .await
     }
 
     /// A request with a JSON body (none for null) and its answer.
-    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> (u16, Value) {
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
         let (code, _, text) = self.raw(&self.client, method, path, headers, body).await;
-        (code, serde_json::from_slice(&text).unwrap_or_else(|_| json!(String::from_utf8_lossy(&text))))
+        (
+            code,
+            serde_json::from_slice(&text).unwrap_or_else(|_| json!(String::from_utf8_lossy(&text))),
+        )
     }
 
     pub(crate) async fn raw(
@@ -135,9 +163,16 @@ impl Cluster {
             request = request.header(*name, *value);
         }
         let request = request.body(kube::client::Body::from(body)).unwrap();
-        let answer = tokio::time::timeout(PATIENCE, client.send(request)).await.unwrap().unwrap();
+        let answer = tokio::time::timeout(PATIENCE, client.send(request))
+            .await
+            .unwrap()
+            .unwrap();
         let (parts, body) = answer.into_parts();
-        let text = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes().to_vec();
+        let text = http_body_util::BodyExt::collect(body)
+            .await
+            .unwrap()
+            .to_bytes()
+            .to_vec();
         (parts.status.as_u16(), parts.headers, text)
     }
 
@@ -147,8 +182,15 @@ impl Cluster {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let lines = self.client.request_stream(request.body(Vec::new()).unwrap()).await.unwrap().lines();
-        Watching { lines: Box::pin(lines) }
+        let lines = self
+            .client
+            .request_stream(request.body(Vec::new()).unwrap())
+            .await
+            .unwrap()
+            .lines();
+        Watching {
+            lines: Box::pin(lines),
+        }
     }
 }
 
@@ -160,7 +202,9 @@ pub(crate) struct Watching {
 impl Watching {
     /// The next event; `None` when the server has ended the watch.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next()).await.expect("an event in time")?;
+        let line = tokio::time::timeout(PATIENCE, self.lines.next())
+            .await
+            .expect("an event in time")?;
         Some(serde_json::from_str(&line.unwrap()).unwrap())
     }
 
@@ -173,7 +217,11 @@ impl Watching {
 
 /// A string in an object; empty if there is none.
 pub(crate) fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// A ConfigMap.
@@ -189,21 +237,30 @@ pub(crate) fn pod(name: &str) -> Value {
 
 fn kubeconfig_of(pki: &Pki, address: SocketAddr, credential: &Credential) -> String {
     let (certificate, key) = credential.read().unwrap();
-    kubeconfig(&format!("https://{address}"), &pki.authority_pem().unwrap(), &certificate, &key, "test")
+    kubeconfig(
+        &format!("https://{address}"),
+        &pki.authority_pem().unwrap(),
+        &certificate,
+        &key,
+        "test",
+    )
 }
 
 async fn client(kubeconfig: &str) -> Client {
     let config = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let config = ClientConfig::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+    let config = ClientConfig::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     Client::try_from(config).unwrap()
 }
 
 mod pem {
-    use rustls_pki_types::CertificateDer;
-    use rustls_pki_types::pem::PemObject;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
 
     pub(crate) fn parse(text: &str) -> Vec<u8> {
-        CertificateDer::from_pem_slice(text.as_bytes()).unwrap().to_vec()
+        CertificateDer::from_pem_slice(text.as_bytes())
+            .unwrap()
+            .to_vec()
     }
 }
-
