@@ -854,7 +854,8 @@ async fn volumes_users_and_rights_are_as_asked() {
     place.leave().await;
 }
 
-/// Builds a static program and an image of two layers around it, as `docker save` would write it.
+/// Builds a static program and an image of two layers around it, as `docker save` would write it. Each layer comes
+/// twice, as empty ones do in real images.
 fn two_layers(dir: &Path) -> PathBuf {
     const SOURCE: &[u8] = br#"
         #include <stdio.h>
@@ -923,10 +924,10 @@ fn two_layers(dir: &Path) -> PathBuf {
             "Entrypoint": ["program"], "Cmd": ["default"], "User": "app",
             "WorkingDir": "/work/here", "Env": ["PATH=/bin", "FROM=image"],
         },
-        "rootfs": { "type": "layers", "diff_ids": [diff_id(&lower), diff_id(&upper)] },
+        "rootfs": { "type": "layers", "diff_ids": [diff_id(&lower), diff_id(&upper), diff_id(&lower), diff_id(&upper)] },
     });
     let manifest = serde_json::json!([
-        { "Config": "c.json", "RepoTags": ["example/app:1"], "Layers": ["lower", "upper"] }
+        { "Config": "c.json", "RepoTags": ["example/app:1"], "Layers": ["lower", "upper", "lower", "upper"] }
     ]);
     let archive = layer(&[
         ("manifest.json", manifest.to_string().as_bytes()),

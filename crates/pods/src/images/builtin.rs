@@ -1,6 +1,8 @@
 //! Images that come with the binary.
 //!
 //! Both have the machine's own root file system, as a private overlay that each container writes for itself.
+//! File systems that are mounted below that root are not part of it, so they are empty directories there.
+//!
 //! `seaway/whoami` has the binary in it as well and answers on every port that its container declares.
 
 use sha2::{Digest, Sha256};

@@ -21,10 +21,11 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    /// Collects from now on, for the rest of the process, which must have no other subscriber.
+    /// Collects from now on, for the rest of the process. Where another subscriber was first, there is nothing to
+    /// collect.
     pub(super) fn collect(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        tracing::subscriber::set_global_default(Collector { file }).map_err(io::Error::other)?;
+        let _ = tracing::subscriber::set_global_default(Collector { file });
         Ok(Self {
             path: path.to_owned(),
         })

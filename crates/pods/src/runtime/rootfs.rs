@@ -20,6 +20,8 @@ use crate::images::{Rootfs, hold_layer};
 pub(super) enum RootfsError {
     #[error("cannot {what}: {source}")]
     Mount { what: String, source: io::Error },
+    #[error("the image has no files")]
+    NoLayers,
     #[error("the image has {0} layers, too many to mount at once")]
     TooManyLayers(usize),
 }
@@ -65,10 +67,14 @@ pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<Mounted, RootfsError>
     let (base, lower) = match rootfs {
         Rootfs::Host => (PathBuf::from("/"), vec![".".to_owned()]),
         Rootfs::Layers(layers) => {
-            for layer in layers {
+            let layers = without_repeats(layers);
+            if layers.is_empty() {
+                return Err(RootfsError::NoLayers);
+            }
+            for layer in &layers {
                 held.push(hold_layer(layer).map_err(failed(format!("use {}", layer.display())))?);
             }
-            relative_layers(layers)
+            relative_layers(&layers)
         }
     };
     let count = lower.len();
@@ -101,6 +107,19 @@ pub(super) fn mount(dir: &Path, rootfs: &Rootfs) -> Result<Mounted, RootfsError>
         path: target,
         _layers: held,
     })
+}
+
+/// Layers without those that come again further up: overlayfs refuses a directory that is there twice, and what the
+/// upper one says holds.
+fn without_repeats(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let mut kept: Vec<PathBuf> = Vec::with_capacity(layers.len());
+    for layer in layers.iter().rev() {
+        if !kept.contains(layer) {
+            kept.push(layer.clone());
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 /// Directory that all layers lie in, and their names in it; `/` and whole paths when they do not.
@@ -157,6 +176,13 @@ mod tests {
         );
         let scattered = ["/x/a", "/y/b"].map(PathBuf::from);
         assert_eq!(relative_layers(&scattered).0, Path::new("/"));
+    }
+
+    #[test]
+    fn of_a_layer_that_comes_twice_the_upper_one_counts() {
+        let layers = ["/l/a", "/l/b", "/l/a", "/l/c"].map(PathBuf::from);
+        let kept = ["/l/b", "/l/a", "/l/c"].map(PathBuf::from);
+        assert_eq!(without_repeats(&layers), kept);
     }
 
     #[test]
