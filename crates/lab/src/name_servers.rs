@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Name servers of a `resolv.conf` that a node can reach: not those on loopback, which are the host's alone.
 /// Source: resolv.conf(5).
-pub fn upstreams(resolv_conf: &str) -> Vec<SocketAddr> {
+pub(crate) fn upstreams(resolv_conf: &str) -> Vec<SocketAddr> {
     resolv_conf
         .lines()
         .filter_map(|line| {
