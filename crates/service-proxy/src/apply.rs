@@ -59,7 +59,7 @@ impl Applier {
             self.layout.encode_skeleton(&mut batch);
             let delta = difference(&Contents::default(), wanted);
             self.layout.encode_new_picks(&mut batch, &delta);
-            self.layout.encode(&mut batch, &delta);
+            self.layout.encode(&mut batch, &delta, &HashMap::new());
             self.commit(batch)?;
             return Ok(Outcome::Replaced);
         };
@@ -83,7 +83,13 @@ impl Applier {
             self.commit(batch)?;
             batch = Batch::new();
         }
-        self.layout.encode(&mut batch, delta);
+        let handles = match delta.picks_gone().next() {
+            Some(_) => self
+                .layout
+                .pick_handles(&self.socket.rules(self.layout.family(), TABLE)?),
+            None => HashMap::new(),
+        };
+        self.layout.encode(&mut batch, delta, &handles);
         self.commit(batch)?;
         batch = Batch::new();
         if self.layout.encode_afterwards(&mut batch, delta) {

@@ -113,9 +113,9 @@ struct Plane {
 
 /// An event of one of the watches.
 enum Event {
-    Service(watcher::Event<core::Service>),
-    Slice(watcher::Event<discovery::EndpointSlice>),
-    Node(watcher::Event<core::Node>),
+    Service(Box<watcher::Event<core::Service>>),
+    Slice(Box<watcher::Event<discovery::EndpointSlice>>),
+    Node(Box<watcher::Event<core::Node>>),
     /// A watch failed; it begins anew by itself.
     Failed(&'static str, watcher::Error),
 }
@@ -195,7 +195,7 @@ impl Proxy {
     /// Takes one event into the snapshot.
     fn take_in(&mut self, event: Event) {
         match event {
-            Event::Service(event) => match event {
+            Event::Service(event) => match *event {
                 watcher::Event::Init => self.lists.services.begin(),
                 watcher::Event::InitApply(object) => {
                     self.lists.services.seen.extend(name_of(&object.metadata));
@@ -213,7 +213,7 @@ impl Proxy {
                         .for_each(|name| self.snapshot.service_gone(&name));
                 }
             },
-            Event::Slice(event) => match event {
+            Event::Slice(event) => match *event {
                 watcher::Event::Init => self.lists.slices.begin(),
                 watcher::Event::InitApply(object) => {
                     self.lists.slices.seen.extend(name_of(&object.metadata));
@@ -231,7 +231,7 @@ impl Proxy {
                         .for_each(|name| self.snapshot.slice_gone(&name));
                 }
             },
-            Event::Node(event) => match event {
+            Event::Node(event) => match *event {
                 watcher::Event::Init => {}
                 watcher::Event::InitDone => self.lists.node.complete = true,
                 watcher::Event::InitApply(node) | watcher::Event::Apply(node) => {
@@ -409,13 +409,28 @@ fn events(client: &Client, config: &Config) -> BoxStream<'static, Event> {
     let node = watcher(Api::<core::Node>::all(client.clone()), own).default_backoff();
     stream::select_all([
         services
-            .map(|event| event.map_or_else(|e| Event::Failed("Services", e), Event::Service))
+            .map(|event| {
+                event.map_or_else(
+                    |e| Event::Failed("Services", e),
+                    |event| Event::Service(event.into()),
+                )
+            })
             .boxed(),
         slices
-            .map(|event| event.map_or_else(|e| Event::Failed("EndpointSlices", e), Event::Slice))
+            .map(|event| {
+                event.map_or_else(
+                    |e| Event::Failed("EndpointSlices", e),
+                    |event| Event::Slice(event.into()),
+                )
+            })
             .boxed(),
-        node.map(|event| event.map_or_else(|e| Event::Failed("the Node", e), Event::Node))
-            .boxed(),
+        node.map(|event| {
+            event.map_or_else(
+                |e| Event::Failed("the Node", e),
+                |event| Event::Node(event.into()),
+            )
+        })
+        .boxed(),
     ])
     .boxed()
 }

@@ -76,6 +76,13 @@ impl Delta {
         }
     }
 
+    /// The picks that nothing uses any more.
+    pub(crate) fn picks_gone(&self) -> impl Iterator<Item = &Pick> {
+        self.picks
+            .iter()
+            .flat_map(|(before, after)| before.difference(after))
+    }
+
     /// Adds what changes when a frontend is this instead of that.
     pub(crate) fn frontend_changed(
         &mut self,

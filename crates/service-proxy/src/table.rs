@@ -461,12 +461,7 @@ impl Layout {
                 flags: 0,
             },
         ]);
-        Rule::new(
-            self.family(),
-            TABLE,
-            if pick.node_port { PICK_NODE_PORT } else { PICK },
-            expressions,
-        )
+        Rule::new(self.family(), TABLE, pick_chain(pick), expressions)
     }
 
     /// Adds the table with nothing of the cluster in it.
@@ -487,22 +482,29 @@ impl Layout {
     /// The kernel lets a packet finish with the rules that it began with, but shows it new elements at once. So
     /// the rules for elements must be there one transaction before the elements.
     pub(crate) fn encode_new_picks(self, batch: &mut Batch, delta: &Delta) -> bool {
-        let Some((before, after)) = &delta.picks else {
-            return false;
-        };
-        let both = before | after;
-        if both == *before {
-            return false;
+        let new = delta
+            .picks
+            .iter()
+            .flat_map(|(before, after)| after.difference(before));
+        for &pick in new {
+            batch.add_set(&self.pick_set(pick));
+            // Only this one, at the end: for each rule that uses a map, the kernel walks the whole map once.
+            batch.add_rule(&self.pick_rule(pick));
         }
-        after
-            .difference(before)
-            .for_each(|pick| batch.add_set(&self.pick_set(*pick)));
-        self.encode_pick_chains(batch, before, &both);
-        true
+        !batch.is_empty()
+    }
+
+    /// The kernel's numbers of the rules that pick, which it takes to remove one.
+    pub(crate) fn pick_handles(self, rules: &[Rule]) -> HashMap<Pick, u64> {
+        rules
+            .iter()
+            .filter_map(|rule| Some((rule_pick(rule)?, rule.handle?)))
+            .collect()
     }
 
     /// Adds a change, whose new picks are there already: what others need first, what needs others last.
-    pub(crate) fn encode(self, batch: &mut Batch, delta: &Delta) {
+    /// `handles` are those of the picks that go.
+    pub(crate) fn encode(self, batch: &mut Batch, delta: &Delta, handles: &HashMap<Pick, u64>) {
         let family = self.family();
         let moves = Moves::of(delta);
         for (set, keys) in &moves.removed {
@@ -558,8 +560,11 @@ impl Layout {
         ] {
             batch.create_elements(family, TABLE, set, bounds.iter().map(bound_element));
         }
-        if let Some((before, after)) = &delta.picks {
-            self.encode_pick_chains(batch, &(before | after), after);
+        for &pick in delta.picks_gone() {
+            if let Some(handle) = handles.get(&pick) {
+                batch.delete_rule(family, TABLE, pick_chain(pick), *handle);
+            }
+            batch.delete_set(family, TABLE, &pick_set_name(pick));
         }
     }
 
@@ -572,37 +577,6 @@ impl Layout {
             .map(|ip| Element::key(hairpin_key(*ip)));
         batch.delete_elements(self.family(), TABLE, HAIRPIN, removed);
         !delta.hairpin_removed.is_empty()
-    }
-
-    /// Writes the chains whose picks come or go anew, in the order of the number of backends: small ones are the
-    /// most.
-    fn encode_pick_chains(
-        self,
-        batch: &mut Batch,
-        before: &BTreeSet<Pick>,
-        after: &BTreeSet<Pick>,
-    ) {
-        for (chain, node_port) in [(PICK, false), (PICK_NODE_PORT, true)] {
-            let of_chain = |picks: &BTreeSet<Pick>| -> Vec<Pick> {
-                picks
-                    .iter()
-                    .filter(|pick| pick.node_port == node_port)
-                    .copied()
-                    .collect()
-            };
-            let (old, new) = (of_chain(before), of_chain(after));
-            if old == new {
-                continue;
-            }
-            if !old.is_empty() {
-                batch.flush_chain(self.family(), TABLE, chain);
-            }
-            new.iter()
-                .for_each(|pick| batch.add_rule(&self.pick_rule(*pick)));
-        }
-        for pick in before.difference(after) {
-            batch.delete_set(self.family(), TABLE, &pick_set_name(*pick));
-        }
     }
 
     /// Reads the cluster's part out of what the kernel holds, where `elements` are those of all sets. `None` if
@@ -701,9 +675,9 @@ impl Layout {
             sets.sort_by(|a, b| a.name.cmp(&b.name));
         }
         dumped.rules.iter_mut().for_each(|rule| rule.handle = None);
-        // Stable, so the order within each chain stays.
+        // Stable, so the order within each chain stays; but that of the picks does not matter.
         for rules in [&mut expected.rules, &mut dumped.rules] {
-            rules.sort_by(|a, b| a.chain.cmp(&b.chain));
+            rules.sort_by(|a, b| (&a.chain, rule_pick(a)).cmp(&(&b.chain, rule_pick(b))));
         }
         let same = dumped.table == expected.table
             && dumped.chains == expected.chains
@@ -712,7 +686,7 @@ impl Layout {
         same.then_some(picks)
     }
 
-    fn read_address<'b>(self, bytes: &'b [u8]) -> Option<(IpAddr, &'b [u8])> {
+    fn read_address(self, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
         match self.family {
             IpFamily::V4 => bytes
                 .split_first_chunk::<4>()
@@ -772,6 +746,22 @@ const fn backends(node_port: bool) -> &'static str {
 
 fn pick_set_name(pick: Pick) -> String {
     format!("{}-{}", frontends(pick.node_port)[0], pick.count)
+}
+
+const fn pick_chain(pick: Pick) -> &'static str {
+    if pick.node_port { PICK_NODE_PORT } else { PICK }
+}
+
+/// The pick that a rule is for, if it is in a chain of such.
+fn rule_pick(rule: &Rule) -> Option<Pick> {
+    let pick = rule
+        .expressions
+        .iter()
+        .find_map(|expression| match expression {
+            Expr::Lookup { set, .. } => read_pick(set),
+            _ => None,
+        })?;
+    (pick_chain(pick) == rule.chain).then_some(pick)
 }
 
 fn read_pick(set: &str) -> Option<Pick> {
@@ -963,7 +953,11 @@ mod tests {
         if layout.encode_new_picks(&mut batch, delta) {
             transactions.push(std::mem::take(&mut batch).text(&sets));
         }
-        layout.encode(&mut batch, delta);
+        let handles = delta
+            .picks_gone()
+            .map(|pick| (*pick, u64::from(pick.count)))
+            .collect();
+        layout.encode(&mut batch, delta, &handles);
         transactions.push(std::mem::take(&mut batch).text(&sets));
         if layout.encode_afterwards(&mut batch, delta) {
             transactions.push(batch.text(&sets));

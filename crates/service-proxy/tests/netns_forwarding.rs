@@ -388,3 +388,42 @@ fn nft_lists_the_table_readably() {
         "marks belong to others:\n{listed}"
     );
 }
+
+#[test]
+fn the_ipv6_table_is_taken_by_the_kernel_and_by_nft() {
+    let world = World::new();
+    let mut forwarding = Forwarding::new(IpFamily::V6, &["fd00:96::/112".parse().unwrap()]);
+    let _ = forwarding.set_pod_ranges(&["fd00:244::/64".parse().unwrap()]);
+    let mut applier = world.run("node", || Applier::open(IpFamily::V6)).unwrap();
+    applier.synchronise(&forwarding.contents()).unwrap();
+    for backends in [
+        &["[fd00:244::2]:8080", "[fd00:244::3]:8080"][..],
+        &["[fd00:244::3]:8080"],
+        &[],
+    ] {
+        let compiled = service("fd00:96::7", Some(30080), backends);
+        let delta = forwarding.update([(ObjectName::new("default", "web"), Some(compiled))]);
+        applier.apply(&delta).unwrap();
+        assert_eq!(applier.read().unwrap().unwrap(), forwarding.contents());
+        assert_eq!(
+            applier.synchronise(&forwarding.contents()).unwrap(),
+            Outcome::Same
+        );
+        let listed = world.nft(&["list", "table", "ip6", "seaway-proxy"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            format!("delete table ip6 seaway-proxy\n{listed}"),
+        )
+        .unwrap();
+        world.nft(&["-f", file.path().to_str().unwrap()]);
+        assert_eq!(world.nft(&["list", "table", "ip6", "seaway-proxy"]), listed);
+        // What nft made of it is the same table again, down to the last byte that we look at.
+        assert_eq!(
+            applier.read().unwrap().map(|contents| contents.frontends),
+            Some(forwarding.contents().frontends)
+        );
+    }
+    world.run("node", cleanup).unwrap();
+    assert_eq!(world.nft(&["list", "ruleset"]), "");
+}
