@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Node;
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub upstreams: Vec<SocketAddr>,
 }
 
+/// Pause between two questions to an API server that is about to start.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// The kubelet's usual port.
 const KUBELET_PORT: u16 = 10250;
 
@@ -60,6 +63,7 @@ const KUBELET_PORT: u16 = 10250;
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), Error> {
     client::install_tls();
     let client = client::from_kubeconfig(&config.kubeconfig).await?;
+    api_answers(&client).await;
     let address = IpAddr::V4(config.address);
     let service_cidr = IpNet::V4(config.service_cidr);
     own_address(config.dns).await?;
@@ -112,10 +116,11 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     part(&mut parts, "Pods", seaway_pods::run(client.clone(), pods, network, shutdown.clone()));
     let node = config.node.clone();
     tokio::spawn(async move {
-        match ready(&client, &node).await {
-            Ok(()) => report(&Report::Ready),
-            Err(error) => tracing::warn!(%error, "cannot tell when the node is ready"),
+        while let Err(error) = ready(&client, &node).await {
+            tracing::warn!(%error, "cannot tell yet whether the node is ready");
+            tokio::time::sleep(ASK_AGAIN).await;
         }
+        report(&Report::Ready);
     });
     while let Some(ended) = parts.join_next().await {
         let result = ended.map_err(|error| Error::step("running the agent", error))?;
@@ -147,6 +152,19 @@ async fn own_address(address: Ipv4Addr) -> Result<(), Error> {
     taken
         .await
         .map_err(|error: seaway_kernel::Error| Error::step("taking the DNS address", error))
+}
+
+/// Waits until the API server answers. In a lab it starts at the same time, and every watch that fails first would
+/// wait for its back-off.
+async fn api_answers(client: &kube::Client) {
+    let mut said = false;
+    while let Err(error) = client.apiserver_version().await {
+        if !said {
+            tracing::info!(%error, "waiting for the API server");
+            said = true;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Returns when the API says that this node is ready.

@@ -121,8 +121,15 @@ impl Supervisor {
             step.done("");
         }
         let result = Self::live(request, &paths, started, end).await;
-        let swept = down::sweep(&paths, &request.name, read_json(&paths.running())?.as_ref())
+        // The floor under the containers must go before its directory can.
+        let swept = seaway_kernel::mount::unmount_if_mounted(&paths.run_nodes())
+            .map_err(|error| Error::step("removing the containers", error))
+            .and_then(|()| read_json(&paths.running()))
+            .and_then(|running| down::sweep(&paths, &request.name, running.as_ref()))
             .and_then(|()| down::forget(&paths));
+        if let (Err(_), Err(error)) = (&result, &swept) {
+            tracing::error!(%error, "cleaning up");
+        }
         result.and(swept)
     }
 

@@ -52,7 +52,8 @@ const SERVICES: &str = "services";
 const PICK: &str = "pick";
 const PICK_NODE_PORT: &str = "pick-node-port";
 const REFUSE: &str = "refuse";
-const MASQUERADE: &str = "masquerade";
+/// `masquerade` alone is a word of the language of `nft`, which no chain may be named.
+const MASQUERADE: &str = "masquerade-strangers";
 
 /// ICMP destination unreachable: port unreachable (RFC 792).
 const ICMP_PORT_UNREACHABLE: u8 = 3;

@@ -387,6 +387,18 @@ fn nft_lists_the_table_readably() {
         !listed.contains("mark"),
         "marks belong to others:\n{listed}"
     );
+    // `nft` takes back what it printed, and makes the same of it.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &listed).unwrap();
+    let path = file.path().to_str().unwrap();
+    world.run("node", cleanup).unwrap();
+    world.nft(&["--check", "-f", path]);
+    world.nft(&["-f", path]);
+    assert_eq!(world.nft(&["list", "table", "ip", "seaway-proxy"]), listed);
+    for ask in [tcp, udp] {
+        world.run("client", || ask("10.96.0.7:80")).unwrap();
+        world.run("client", || ask("192.0.2.1:30080")).unwrap();
+    }
 }
 
 #[test]
@@ -418,11 +430,9 @@ fn the_ipv6_table_is_taken_by_the_kernel_and_by_nft() {
         .unwrap();
         world.nft(&["-f", file.path().to_str().unwrap()]);
         assert_eq!(world.nft(&["list", "table", "ip6", "seaway-proxy"]), listed);
-        // What nft made of it is the same table again, down to the last byte that we look at.
-        assert_eq!(
-            applier.read().unwrap().map(|contents| contents.frontends),
-            Some(forwarding.contents().frontends)
-        );
+        // What `nft` made of it is the same, but for an end before the first range in each set of ranges.
+        let outcome = applier.synchronise(&forwarding.contents()).unwrap();
+        assert_eq!(outcome, Outcome::Repaired(2));
     }
     world.run("node", cleanup).unwrap();
     assert_eq!(world.nft(&["list", "ruleset"]), "");

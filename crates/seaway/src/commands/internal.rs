@@ -52,7 +52,7 @@ pub(crate) fn run(process: Internal) -> ExitCode {
 
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SEAWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube_client=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
