@@ -115,8 +115,9 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     part(&mut parts, "DNS", seaway_dns::run(client.clone(), dns, shutdown.clone()));
     part(&mut parts, "Pods", seaway_pods::run(client.clone(), pods, network, shutdown.clone()));
     let node = config.node.clone();
+    let since = jiff::Timestamp::now().as_second();
     tokio::spawn(async move {
-        while let Err(error) = ready(&client, &node).await {
+        while let Err(error) = ready(&client, &node, since).await {
             tracing::warn!(%error, "cannot tell yet whether the node is ready");
             tokio::time::sleep(ASK_AGAIN).await;
         }
@@ -167,8 +168,9 @@ async fn api_answers(client: &kube::Client) {
     }
 }
 
-/// Returns when the API says that this node is ready.
-async fn ready(client: &kube::Client, node: &str) -> Result<(), Error> {
+/// Returns when the API says that this node is ready, and has said so since this moment (in seconds since 1970):
+/// what an earlier life of the node said does not count.
+async fn ready(client: &kube::Client, node: &str, since: i64) -> Result<(), Error> {
     let nodes: kube::Api<Node> = kube::Api::all(client.clone());
     let is_ready = |node: Option<&Node>| {
         node.and_then(|node| node.status.as_ref())
@@ -176,7 +178,9 @@ async fn ready(client: &kube::Client, node: &str) -> Result<(), Error> {
             .is_some_and(|conditions| {
                 conditions
                     .iter()
-                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                    .filter(|condition| condition.type_ == "Ready" && condition.status == "True")
+                    .filter_map(|condition| condition.last_heartbeat_time.as_ref())
+                    .any(|heard| heard.0.as_second() >= since)
             })
     };
     kube::runtime::wait::await_condition(nodes, node, is_ready)

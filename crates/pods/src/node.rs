@@ -300,6 +300,9 @@ pub async fn run(
                     if has_range(&node) {
                         network.send_replace(true);
                     }
+                    // Given up by the node controller while we were away: we are still here.
+                    let said = reported.map(|readiness| readiness.condition().0);
+                    due |= said.is_some_and(|ready| ready != says_ready(&node));
                 }
                 // Someone deleted it: it comes back, as with the kubelet.
                 Ok(Some(watcher::Event::Delete(_))) => due = true,
@@ -308,6 +311,17 @@ pub async fn run(
             },
         }
     }
+}
+
+fn says_ready(node: &Node) -> bool {
+    node.status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
 }
 
 fn has_range(node: &Node) -> bool {

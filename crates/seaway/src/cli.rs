@@ -144,7 +144,7 @@ pub(crate) struct LogsOptions {
 #[derive(Debug, Args)]
 pub(crate) struct ImageOptions {
     /// Directory of the labs' data
-    #[arg(long, value_name = "DIR", default_value = seaway_lab::paths::DEFAULT_DATA, env = "SEAWAY_DATA")]
+    #[arg(long, global = true, value_name = "DIR", default_value = seaway_lab::paths::DEFAULT_DATA, env = "SEAWAY_DATA")]
     pub(crate) data: PathBuf,
     #[command(subcommand)]
     pub(crate) action: ImageAction,
