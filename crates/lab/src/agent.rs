@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Node;
-use serde::{Deserialize, Serialize};
 use seaway_apiserver::pki::Pki;
 use seaway_kernel::netns::NetNs;
 use seaway_kernel::rtnl::RouteSocket;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
 use crate::error::Error;
 use crate::readiness::{Report, report};
 use crate::spec::CLUSTER_DOMAIN;
-use crate::client;
 
 /// What an agent needs to know; the supervisor writes it, the process reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,10 +110,26 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     };
 
     let mut parts = JoinSet::new();
-    part(&mut parts, "Pod network", seaway_pod_network::run(client.clone(), network.clone(), shutdown.clone()));
-    part(&mut parts, "service proxy", seaway_service_proxy::run(client.clone(), proxy, shutdown.clone()));
-    part(&mut parts, "DNS", seaway_dns::run(client.clone(), dns, shutdown.clone()));
-    part(&mut parts, "Pods", seaway_pods::run(client.clone(), pods, network, shutdown.clone()));
+    part(
+        &mut parts,
+        "Pod network",
+        seaway_pod_network::run(client.clone(), network.clone(), shutdown.clone()),
+    );
+    part(
+        &mut parts,
+        "service proxy",
+        seaway_service_proxy::run(client.clone(), proxy, shutdown.clone()),
+    );
+    part(
+        &mut parts,
+        "DNS",
+        seaway_dns::run(client.clone(), dns, shutdown.clone()),
+    );
+    part(
+        &mut parts,
+        "Pods",
+        seaway_pods::run(client.clone(), pods, network, shutdown.clone()),
+    );
     let node = config.node.clone();
     let since = jiff::Timestamp::now().as_second();
     tokio::spawn(async move {

@@ -11,7 +11,8 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Step`] when the file cannot be read or holds no usable credentials.
 pub async fn from_kubeconfig(path: &Path) -> Result<kube::Client, Error> {
-    let file = Kubeconfig::read_from(path).map_err(|error| Error::step("reading the kubeconfig", error))?;
+    let file = Kubeconfig::read_from(path)
+        .map_err(|error| Error::step("reading the kubeconfig", error))?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|error| Error::step("reading the kubeconfig", error))?;

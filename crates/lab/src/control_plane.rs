@@ -73,7 +73,11 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
         };
         let running = seaway_controllers::run(client.clone(), controllers, shutdown.clone());
         tokio::try_join!(
-            async { running.await.map_err(|error| Error::step("running the controllers", error)) },
+            async {
+                running
+                    .await
+                    .map_err(|error| Error::step("running the controllers", error))
+            },
             host_routes::follow(client, &config.lab),
         )
         .map(drop)

@@ -95,9 +95,17 @@ fn end(name: &str, pid: i32) -> Result<(), Error> {
 pub fn sweep(paths: &Paths, name: &str, running: Option<&Running>) -> Result<(), Error> {
     let mut problems: Vec<String> = Vec::new();
     if let Some(running) = running {
-        problems.extend(cleanup::network(&running.spec).err().map(|error| error.to_string()));
+        problems.extend(
+            cleanup::network(&running.spec)
+                .err()
+                .map(|error| error.to_string()),
+        );
     }
-    problems.extend(cleanup::cgroups(&paths.cgroup()).err().map(|error| error.to_string()));
+    problems.extend(
+        cleanup::cgroups(&paths.cgroup())
+            .err()
+            .map(|error| error.to_string()),
+    );
     if problems.is_empty() {
         Ok(())
     } else {

@@ -66,9 +66,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is not what it should be.
-    #[error(
-        "{path} is damaged ({source}); `seaway down --purge` removes the lab and all it holds"
-    )]
+    #[error("{path} is damaged ({source}); `seaway down --purge` removes the lab and all it holds")]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -106,7 +104,10 @@ impl Error {
     }
 
     /// A failed file operation.
-    pub fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File {
             operation,

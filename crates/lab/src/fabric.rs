@@ -112,19 +112,28 @@ impl Fabric {
         };
         plug("host", &host_link(&spec.name), host).await?;
         let nodes = spec.node_list();
-        try_join_all(self.nodes.iter().zip(&nodes).map(async |(netns, (name, address))| {
-            plug(name, NODE_LINK, netns).await?;
-            connect_node(spec, netns, *address).await
-        }))
+        try_join_all(
+            self.nodes
+                .iter()
+                .zip(&nodes)
+                .map(async |(netns, (name, address))| {
+                    plug(name, NODE_LINK, netns).await?;
+                    connect_node(spec, netns, *address).await
+                }),
+        )
         .await?;
 
         let link = on_host.link(&host_link(&spec.name)).await?.index;
-        on_host.ensure_address(link, subnet(spec, spec.host_address())).await?;
+        on_host
+            .ensure_address(link, subnet(spec, spec.host_address()))
+            .await?;
         on_host.set_up(link).await?;
         let first = IpAddr::V4(spec.node_address(0));
         for (range, metric) in [(spec.service_cidr, 0), (spec.pod_cidr, DETOUR_METRIC)] {
             let route = Route::new(range.into(), RouteKind::Unicast, ROUTE_PROTOCOL);
-            on_host.ensure_route(&route.via(first).dev(link).metric(metric)).await?;
+            on_host
+                .ensure_route(&route.via(first).dev(link).metric(metric))
+                .await?;
         }
         Ok(())
     }
@@ -161,7 +170,11 @@ fn node_namespace() -> Result<NetNs, seaway_kernel::Error> {
     Ok(netns)
 }
 
-async fn connect_node(spec: &LabSpec, netns: &NetNs, address: Ipv4Addr) -> Result<(), seaway_kernel::Error> {
+async fn connect_node(
+    spec: &LabSpec,
+    netns: &NetNs,
+    address: Ipv4Addr,
+) -> Result<(), seaway_kernel::Error> {
     let node = RouteSocket::open(netns)?;
     let link = node.link(NODE_LINK).await?.index;
     node.ensure_address(link, subnet(spec, address)).await?;
@@ -169,19 +182,26 @@ async fn connect_node(spec: &LabSpec, netns: &NetNs, address: Ipv4Addr) -> Resul
     // What the node itself sends to a Service must find some route, or it never gets to where its destination is
     // translated.
     let services = Route::new(spec.service_cidr.into(), RouteKind::Unicast, ROUTE_PROTOCOL);
-    node.ensure_route(&services.dev(link).src(address.into())).await?;
+    node.ensure_route(&services.dev(link).src(address.into()))
+        .await?;
     // A Pod that is gone must not be looked for beyond the lab.
     node.ensure_route(&floor(spec.pod_cidr)).await?;
     if spec.internet {
-        let default = Route::new(Ipv4Net::default().into(), RouteKind::Unicast, ROUTE_PROTOCOL);
-        node.ensure_route(&default.via(spec.host_address().into()).dev(link)).await?;
+        let default = Route::new(
+            Ipv4Net::default().into(),
+            RouteKind::Unicast,
+            ROUTE_PROTOCOL,
+        );
+        node.ensure_route(&default.via(spec.host_address().into()).dev(link))
+            .await?;
     }
     Ok(())
 }
 
 /// An address with the prefix length of the node range.
 fn subnet(spec: &LabSpec, address: Ipv4Addr) -> IpNet {
-    Ipv4Net::new(address, spec.node_cidr.prefix_len()).map_or_else(|_| IpNet::from(IpAddr::V4(address)), IpNet::V4)
+    Ipv4Net::new(address, spec.node_cidr.prefix_len())
+        .map_or_else(|_| IpNet::from(IpAddr::V4(address)), IpNet::V4)
 }
 
 /// Takes everything that the host has of a lab away. There may be none of it, or only some.
@@ -191,7 +211,10 @@ pub(crate) async fn remove_from_host(spec: &LabSpec) -> Result<(), Error> {
     gateway::close(spec, &host)?;
     let routes = RouteSocket::open(&host).map_err(failed)?;
     // The routes by the link go with it.
-    routes.remove_link(&host_link(&spec.name)).await.map_err(failed)?;
+    routes
+        .remove_link(&host_link(&spec.name))
+        .await
+        .map_err(failed)?;
     for range in ranges_of(spec) {
         routes.remove_route(&floor(range)).await.map_err(failed)?;
     }
@@ -203,7 +226,8 @@ pub(crate) async fn remove_from_host(spec: &LabSpec) -> Result<(), Error> {
 /// # Errors
 /// [`Error::BadOption`] names the option to use.
 pub async fn choose_ranges(wanted: &Wanted, others: &[LabSpec]) -> Result<Ranges, Error> {
-    let failed = |error: seaway_kernel::Error| Error::step("looking at this machine's routes", error);
+    let failed =
+        |error: seaway_kernel::Error| Error::step("looking at this machine's routes", error);
     let socket = NetNs::current()
         .and_then(|host| RouteSocket::open(&host))
         .map_err(failed)?;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use seaway_kernel::netns::NetNs;
-use seaway_kernel::nft::{Batch, Chain, ChainKind, CmpOp, Expr, Family, Hook, MetaKey, Reg, Rule, Socket, Table, priority};
+use seaway_kernel::nft::{
+    Batch, Chain, ChainKind, CmpOp, Expr, Family, Hook, MetaKey, Reg, Rule, Socket, Table, priority,
+};
 use seaway_kernel::sysctl;
 
 use crate::error::Error;
@@ -43,7 +45,9 @@ pub(crate) fn open(spec: &LabSpec, host: &NetNs) -> Result<(), Error> {
         sysctl::enable_forwarding(host).map_err(failed)?;
     }
     let batch = masquerade(&spec.name, spec.node_cidr);
-    host.run(|| Socket::open()?.commit(batch)).map_err(failed)?.map_err(failed)
+    host.run(|| Socket::open()?.commit(batch))
+        .map_err(failed)?
+        .map_err(failed)
 }
 
 /// Source addresses of the lab's nodes (Pods leave under their node's) become the host's own, except towards the lab.
@@ -51,8 +55,17 @@ fn masquerade(lab: &str, nodes: Ipv4Net) -> Batch {
     let (family, table, chain) = (Family::Ip, table_name(lab), "postrouting");
     let address = Reg::FIRST;
     let mut batch = Batch::new();
-    batch.add_table(&Table::new(family, table.clone()).with_comment(format!("the way out of Seaway lab {lab}")));
-    batch.add_chain(&Chain::base(family, table.clone(), chain, ChainKind::Nat, Hook::Postrouting, priority::SRCNAT));
+    batch.add_table(
+        &Table::new(family, table.clone()).with_comment(format!("the way out of Seaway lab {lab}")),
+    );
+    batch.add_chain(&Chain::base(
+        family,
+        table.clone(),
+        chain,
+        ChainKind::Nat,
+        Hook::Postrouting,
+        priority::SRCNAT,
+    ));
     // Interface names are compared as the kernel keeps them: 16 bytes, padded with NUL.
     let mut link = host_link(lab).into_bytes();
     link.resize(16, 0);
@@ -96,7 +109,11 @@ pub(crate) fn close(spec: &LabSpec, host: &NetNs) -> Result<(), Error> {
     let name = table_name(&spec.name);
     host.run(|| -> seaway_kernel::Result<()> {
         let mut socket = Socket::open()?;
-        if socket.tables()?.iter().any(|table| table.family == Family::Ip && table.name == name) {
+        if socket
+            .tables()?
+            .iter()
+            .any(|table| table.family == Family::Ip && table.name == name)
+        {
             let mut batch = Batch::new();
             batch.delete_table(Family::Ip, &name);
             socket.commit(batch)?;
@@ -105,10 +122,13 @@ pub(crate) fn close(spec: &LabSpec, host: &NetNs) -> Result<(), Error> {
     })
     .map_err(failed)?
     .map_err(failed)?;
-    let others = running_names().into_iter().filter(|lab| *lab != spec.name).any(|lab| {
-        let path = run_dir().join(lab).join("lab.json");
-        matches!(read_json::<Running>(&path), Ok(Some(running)) if running.spec.internet)
-    });
+    let others = running_names()
+        .into_iter()
+        .filter(|lab| *lab != spec.name)
+        .any(|lab| {
+            let path = run_dir().join(lab).join("lab.json");
+            matches!(read_json::<Running>(&path), Ok(Some(running)) if running.spec.internet)
+        });
     if others {
         return Ok(());
     }

@@ -52,11 +52,14 @@ pub(crate) async fn follow(client: kube::Client, lab: &str) -> Result<(), Error>
         .map_err(failed)?;
     let link = socket.link(&host_link(lab)).await.map_err(failed)?.index;
     let route = |(range, address): (IpNet, IpAddr)| {
-        Route::new(range, RouteKind::Unicast, ROUTE_PROTOCOL).via(address).dev(link)
+        Route::new(range, RouteKind::Unicast, ROUTE_PROTOCOL)
+            .via(address)
+            .dev(link)
     };
     let mut nodes: BTreeMap<String, (IpNet, IpAddr)> = BTreeMap::new();
     let mut current = Ways::new();
-    let events = watcher(kube::Api::<Node>::all(client), watcher::Config::default()).default_backoff();
+    let events =
+        watcher(kube::Api::<Node>::all(client), watcher::Config::default()).default_backoff();
     futures::pin_mut!(events);
     loop {
         match events.try_next().await {
@@ -101,8 +104,15 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_touched() {
-        let old = ways(&[("10.244.0.0/24", "10.87.0.2"), ("10.244.1.0/24", "10.87.0.3"), ("10.244.2.0/24", "10.87.0.4")]);
-        let new = ways(&[("10.244.0.0/24", "10.87.0.2"), ("10.244.1.0/24", "10.87.0.9")]);
+        let old = ways(&[
+            ("10.244.0.0/24", "10.87.0.2"),
+            ("10.244.1.0/24", "10.87.0.3"),
+            ("10.244.2.0/24", "10.87.0.4"),
+        ]);
+        let new = ways(&[
+            ("10.244.0.0/24", "10.87.0.2"),
+            ("10.244.1.0/24", "10.87.0.9"),
+        ]);
         let (set, remove) = diff(&old, &new);
         assert_eq!(set, ways(&[("10.244.1.0/24", "10.87.0.9")]));
         assert_eq!(remove, ways(&[("10.244.2.0/24", "10.87.0.4")]));

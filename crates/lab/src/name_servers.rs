@@ -28,7 +28,10 @@ mod tests {
         );
         assert_eq!(
             found,
-            ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]
+            [
+                "192.0.2.1:53".parse().unwrap(),
+                "[2001:db8::1]:53".parse().unwrap()
+            ]
         );
     }
 }

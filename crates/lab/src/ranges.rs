@@ -98,7 +98,9 @@ fn one(sort: &Sort, wanted: Option<Ipv4Net>, taken: &[Ipv4Net]) -> Result<Ipv4Ne
         None => Ok(range),
         Some(other) => Err(bad(
             range.to_string(),
-            format!("{other} is in use on this machine (`ip route`, `seaway status`); name another range"),
+            format!(
+                "{other} is in use on this machine (`ip route`, `seaway status`); name another range"
+            ),
         )),
     }
 }
@@ -122,7 +124,10 @@ mod tests {
 
     #[test]
     fn the_first_lab_gets_the_usual_ranges() {
-        assert_eq!(chosen(&[]), ["10.87.0.0/24", "10.244.0.0/16", "10.96.0.0/12"]);
+        assert_eq!(
+            chosen(&[]),
+            ["10.87.0.0/24", "10.244.0.0/16", "10.96.0.0/12"]
+        );
     }
 
     #[test]
@@ -140,12 +145,18 @@ mod tests {
         for _ in 0..5 {
             let ranges = choose(&Wanted::default(), &taken).unwrap();
             for range in [ranges.node_cidr, ranges.pod_cidr, ranges.service_cidr] {
-                assert!(taken.iter().all(|other| !overlap(&range, other)), "{range}: {taken:?}");
+                assert!(
+                    taken.iter().all(|other| !overlap(&range, other)),
+                    "{range}: {taken:?}"
+                );
                 taken.push(range);
             }
         }
         let none_left = choose(&Wanted::default(), &taken).unwrap_err();
-        assert!(none_left.to_string().contains("--service-cidr"), "{none_left}");
+        assert!(
+            none_left.to_string().contains("--service-cidr"),
+            "{none_left}"
+        );
     }
 
     #[test]
@@ -154,13 +165,24 @@ mod tests {
             pod_cidr: Some("10.50.0.0/16".parse().unwrap()),
             ..Wanted::default()
         };
-        assert_eq!(choose(&wanted, &[]).unwrap().pod_cidr.to_string(), "10.50.0.0/16");
+        assert_eq!(
+            choose(&wanted, &[]).unwrap().pod_cidr.to_string(),
+            "10.50.0.0/16"
+        );
         let refused = choose(&wanted, &nets(&["10.50.7.0/24"])).unwrap_err();
-        assert!(refused.to_string().contains("10.50.7.0/24 is in use"), "{refused}");
+        assert!(
+            refused.to_string().contains("10.50.7.0/24 is in use"),
+            "{refused}"
+        );
         let small = Wanted {
             pod_cidr: Some("10.50.0.0/24".parse().unwrap()),
             ..Wanted::default()
         };
-        assert!(choose(&small, &[]).unwrap_err().to_string().contains("too small"));
+        assert!(
+            choose(&small, &[])
+                .unwrap_err()
+                .to_string()
+                .contains("too small")
+        );
     }
 }

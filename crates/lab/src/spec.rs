@@ -156,7 +156,17 @@ mod tests {
         for good in ["lab", "a", "two-labs", "l2345678901x"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "Lab", "a/b", "a b", "l2345678901xy", "lab.1", "läb"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "Lab",
+            "a/b",
+            "a b",
+            "l2345678901xy",
+            "lab.1",
+            "läb",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

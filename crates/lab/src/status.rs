@@ -98,10 +98,10 @@ async fn one(name: &str, running: &Running) -> LabStatus {
         services: 0,
         problem: None,
     };
-    if pid.is_some() {
-        if let Err(error) = ask(&paths, &mut status).await {
-            status.problem = Some(error.to_string());
-        }
+    if pid.is_some()
+        && let Err(error) = ask(&paths, &mut status).await
+    {
+        status.problem = Some(error.to_string());
     }
     status
 }
@@ -113,7 +113,11 @@ async fn ask(paths: &Paths, status: &mut LabStatus) -> Result<(), Error> {
     let (nodes, pods, services) = futures::try_join!(
         async { Api::<Node>::all(client.clone()).list(&all).await },
         async { Api::<Pod>::all(client.clone()).list(&all).await },
-        async { Api::<Service>::all(client.clone()).list_metadata(&all).await },
+        async {
+            Api::<Service>::all(client.clone())
+                .list_metadata(&all)
+                .await
+        },
     )
     .map_err(failed)?;
     status.services = services.items.len();

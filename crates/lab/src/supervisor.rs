@@ -147,7 +147,8 @@ impl Supervisor {
             ready: false,
         };
         write_json(&paths.running(), &running)?;
-        std::fs::create_dir_all(paths.run_nodes()).map_err(Error::file("create", paths.run_nodes()))?;
+        std::fs::create_dir_all(paths.run_nodes())
+            .map_err(Error::file("create", paths.run_nodes()))?;
         seaway_kernel::mount::tmpfs(&paths.run_nodes(), None, 0o755)
             .map_err(|error| Error::step("making room for containers", error))?;
 
@@ -162,7 +163,8 @@ impl Supervisor {
         let supervisor = Arc::new(Self {
             paths: paths.clone(),
             spec,
-            reaper: Reaper::start().map_err(|error| Error::step("starting the supervisor", error))?,
+            reaper: Reaper::start()
+                .map_err(|error| Error::step("starting the supervisor", error))?,
             ending: CancellationToken::new(),
             happened,
         });
@@ -219,11 +221,16 @@ impl Supervisor {
                         steps.remove(at).1.done(detail);
                     }
                 }
-                Some(Happened::Failed(name, message)) => return Err(Error::step("starting", format!("{name}: {message}"))),
+                Some(Happened::Failed(name, message)) => {
+                    return Err(Error::step("starting", format!("{name}: {message}")));
+                }
                 Some(Happened::Ended(name, how)) => {
                     return Err(Error::step(
                         "starting",
-                        format!("{name} ended ({how}); {} says why", self.paths.log(&name).display()),
+                        format!(
+                            "{name} ended ({how}); {} says why",
+                            self.paths.log(&name).display()
+                        ),
                     ));
                 }
                 None => {
@@ -244,7 +251,11 @@ impl Supervisor {
     }
 
     /// The lab lives until it is asked to end.
-    async fn watch(&self, happenings: &mut mpsc::UnboundedReceiver<Happened>, end: &CancellationToken) {
+    async fn watch(
+        &self,
+        happenings: &mut mpsc::UnboundedReceiver<Happened>,
+        end: &CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = end.cancelled() => return,
@@ -266,15 +277,26 @@ impl Supervisor {
             .into_iter()
             .map(|(name, address)| (name, address.into()))
             .collect();
-        let names: Vec<SubjectName> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-            .into_iter()
-            .map(|name| SubjectName::Dns(name.to_owned()))
-            .chain([SubjectName::Dns(format!("kubernetes.default.svc.{CLUSTER_DOMAIN}"))])
-            .chain(
-                [Ipv4Addr::LOCALHOST, spec.host_address(), spec.kubernetes_address()]
-                    .map(|address| SubjectName::Address(address.into())),
-            )
-            .collect();
+        let names: Vec<SubjectName> = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+        ]
+        .into_iter()
+        .map(|name| SubjectName::Dns(name.to_owned()))
+        .chain([SubjectName::Dns(format!(
+            "kubernetes.default.svc.{CLUSTER_DOMAIN}"
+        ))])
+        .chain(
+            [
+                Ipv4Addr::LOCALHOST,
+                spec.host_address(),
+                spec.kubernetes_address(),
+            ]
+            .map(|address| SubjectName::Address(address.into())),
+        )
+        .collect();
         let made = || -> Result<_, pki::Error> {
             let pki = Pki::ensure(&self.paths.pki(), &names, &nodes)?;
             let cluster = format!("seaway-{}", spec.name);
@@ -283,11 +305,20 @@ impl Supervisor {
             let authority = pki.authority_pem()?;
             let kubeconfig = |server: &str, user: &pki::Credential| -> Result<String, pki::Error> {
                 let (certificate, key) = user.read()?;
-                Ok(pki::kubeconfig(server, &authority, &certificate, &key, &cluster))
+                Ok(pki::kubeconfig(
+                    server,
+                    &authority,
+                    &certificate,
+                    &key,
+                    &cluster,
+                ))
             };
             let mut files = vec![
                 (self.paths.kubeconfig(), kubeconfig(&local, &pki.admin)?),
-                (self.kubeconfig("controllers"), kubeconfig(&local, &pki.controllers)?),
+                (
+                    self.kubeconfig("controllers"),
+                    kubeconfig(&local, &pki.controllers)?,
+                ),
             ];
             for (node, _) in &nodes {
                 files.push((self.kubeconfig(node), kubeconfig(&inside, &pki.node(node))?));
@@ -330,7 +361,9 @@ impl Supervisor {
             std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         }
         let upstreams = if self.spec.internet {
-            name_servers::upstreams(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+            name_servers::upstreams(
+                &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            )
         } else {
             Vec::new()
         };
@@ -362,7 +395,11 @@ impl Supervisor {
         config: &impl Serialize,
         netns: Option<NetNs>,
     ) -> Result<(), Error> {
-        let kind = if netns.is_some() { "agent" } else { "control-plane" };
+        let kind = if netns.is_some() {
+            "agent"
+        } else {
+            "control-plane"
+        };
         let config_path = self.paths.run().join(format!("{name}.json"));
         write_json(&config_path, config)?;
         let exe = std::env::current_exe().map_err(Error::file("find", "the seaway program"))?;
@@ -407,7 +444,11 @@ impl Supervisor {
     }
 
     /// Runs a process to its end; returns how it ended.
-    async fn run_once(&self, name: &str, command: std::io::Result<Command>) -> Result<String, Error> {
+    async fn run_once(
+        &self,
+        name: &str,
+        command: std::io::Result<Command>,
+    ) -> Result<String, Error> {
         let mut command = command.map_err(Error::file("open", self.paths.log(name)))?;
         let mut child = self
             .reaper
@@ -490,8 +531,13 @@ fn others_alive() -> bool {
 /// Cancelled when somebody asks the lab to end: SIGTERM, SIGINT, or the end of the process that holds the lifeline.
 fn end_of_lab(lifeline: bool) -> Result<CancellationToken, Error> {
     let end = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        let mut signals = signal(kind).map_err(|error| Error::step("listening for signals", error))?;
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
+        let mut signals =
+            signal(kind).map_err(|error| Error::step("listening for signals", error))?;
         let end = end.clone();
         tokio::spawn(async move {
             signals.recv().await;
@@ -515,18 +561,29 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
     let others: Vec<LabSpec> = running_names()
         .into_iter()
         .filter(|name| *name != request.name)
-        .filter_map(|name| read_json::<Running>(&Paths::new(&request.data, &name).running()).ok()?)
+        .filter_map(|name| {
+            read_json::<Running>(&Paths::new(&request.data, &name).running()).ok()?
+        })
         .map(|running| running.spec)
         .collect();
     let wanted = Wanted {
-        node_cidr: request.node_cidr.or(before.as_ref().map(|spec| spec.node_cidr)),
-        pod_cidr: request.pod_cidr.or(before.as_ref().map(|spec| spec.pod_cidr)),
-        service_cidr: request.service_cidr.or(before.as_ref().map(|spec| spec.service_cidr)),
+        node_cidr: request
+            .node_cidr
+            .or(before.as_ref().map(|spec| spec.node_cidr)),
+        pod_cidr: request
+            .pod_cidr
+            .or(before.as_ref().map(|spec| spec.pod_cidr)),
+        service_cidr: request
+            .service_cidr
+            .or(before.as_ref().map(|spec| spec.service_cidr)),
     };
     let ranges = fabric::choose_ranges(&wanted, &others).await?;
     let spec = LabSpec {
         name: request.name.clone(),
-        nodes: request.nodes.or(before.as_ref().map(|spec| spec.nodes)).unwrap_or(3),
+        nodes: request
+            .nodes
+            .or(before.as_ref().map(|spec| spec.nodes))
+            .unwrap_or(3),
         node_cidr: ranges.node_cidr,
         pod_cidr: ranges.pod_cidr,
         service_cidr: ranges.service_cidr,
@@ -539,7 +596,11 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
 }
 
 /// The port asked for or used before must be free; else the first free one from 6443 up.
-fn choose_port(request: &UpRequest, before: Option<&LabSpec>, others: &[LabSpec]) -> Result<u16, Error> {
+fn choose_port(
+    request: &UpRequest,
+    before: Option<&LabSpec>,
+    others: &[LabSpec],
+) -> Result<u16, Error> {
     const FIRST: u16 = 6443;
     const TRIES: u16 = 100;
     let free = |port: u16| {

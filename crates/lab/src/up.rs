@@ -91,20 +91,29 @@ pub fn start(request: &UpRequest, mut show: impl FnMut(&Progress)) -> Result<Sta
     let log_path = paths.log("supervisor");
     let log = std::fs::File::create(&log_path).map_err(Error::file("create", log_path))?;
     let exe = std::env::current_exe().map_err(Error::file("find", "the seaway program"))?;
-    let json = serde_json::to_string(request).map_err(|error| Error::step("starting the supervisor", error))?;
+    let json = serde_json::to_string(request)
+        .map_err(|error| Error::step("starting the supervisor", error))?;
 
     let mut command = Command::new(exe);
     command
         .args(["internal", "lab-init", &json])
         .current_dir("/")
-        .stdin(if request.detach { Stdio::null() } else { Stdio::piped() })
+        .stdin(if request.detach {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
         .stdout(Stdio::piped())
         .stderr(log)
         .new_session();
-    let mut supervisor = spawn_init(command).map_err(|error| Error::step("starting the supervisor", error))?;
+    let mut supervisor =
+        spawn_init(command).map_err(|error| Error::step("starting the supervisor", error))?;
     let lifeline = supervisor.stdin.take();
     let Some(out) = supervisor.stdout.take() else {
-        return Err(Error::step("starting the supervisor", "it has no standard output"));
+        return Err(Error::step(
+            "starting the supervisor",
+            "it has no standard output",
+        ));
     };
     for line in BufReader::new(out).lines() {
         let Ok(line) = line else { break };
@@ -120,7 +129,10 @@ pub fn start(request: &UpRequest, mut show: impl FnMut(&Progress)) -> Result<Sta
             }
             Progress::Ready { .. } => {
                 show(&progress);
-                return Ok(Started { supervisor, lifeline });
+                return Ok(Started {
+                    supervisor,
+                    lifeline,
+                });
             }
             Progress::Begin { .. } | Progress::Done { .. } => show(&progress),
         }

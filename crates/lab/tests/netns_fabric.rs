@@ -15,9 +15,9 @@ fn spec(name: &str) -> LabSpec {
     LabSpec {
         name: name.into(),
         nodes: 2,
-        node_cidr: "10.87.0.0/24".parse().unwrap(),
-        pod_cidr: "10.244.0.0/16".parse().unwrap(),
-        service_cidr: "10.96.0.0/12".parse().unwrap(),
+        node_cidr: "10.87.0.0/24".parse().expect("a range"),
+        pod_cidr: "10.244.0.0/16".parse().expect("a range"),
+        service_cidr: "10.96.0.0/12".parse().expect("a range"),
         api_port: 6443,
         internet: false,
     }
@@ -29,7 +29,7 @@ fn on_host<T: Send>(outer: &Outer, work: impl AsyncFnOnce() -> T + Send) -> T {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .unwrap()
+            .expect("a runtime")
             .block_on(work())
     })
 }
@@ -43,7 +43,8 @@ fn host_and_nodes_reach_each_other_and_nothing_stays() {
     let fabric = on_host(&outer, async || Fabric::create(&spec).await.unwrap());
     let node = |index: u32| {
         let netns = fabric.node_netns(index as usize).unwrap().clone();
-        let server = Server::tcp(&netns, SocketAddr::new(spec.node_address(index).into(), 0)).unwrap();
+        let server =
+            Server::tcp(&netns, SocketAddr::new(spec.node_address(index).into(), 0)).unwrap();
         (netns, server)
     };
     let (one, server_one) = node(0);
@@ -55,12 +56,20 @@ fn host_and_nodes_reach_each_other_and_nothing_stays() {
     assert_eq!(seen(&two, &server_one), "10.87.0.3");
 
     let routes = outer.shell("ip route");
-    for line in ["10.96.0.0/12 via 10.87.0.2", "unreachable 10.96.0.0/12", "unreachable 10.244.0.0/16", "unreachable 10.87.0.0/24"] {
+    for line in [
+        "10.96.0.0/12 via 10.87.0.2",
+        "unreachable 10.96.0.0/12",
+        "unreachable 10.244.0.0/16",
+        "unreachable 10.87.0.0/24",
+    ] {
         assert!(routes.contains(line), "{routes}");
     }
     // No way out of a node: refused at once.
     let outside = tcp_from(&one, "203.0.113.1:80".parse().unwrap(), LIMIT);
-    assert_eq!(outside.unwrap_err().kind(), std::io::ErrorKind::NetworkUnreachable);
+    assert_eq!(
+        outside.unwrap_err().kind(),
+        std::io::ErrorKind::NetworkUnreachable
+    );
 
     drop((server_one, server_two, one, two));
     on_host(&outer, async || fabric.remove().await.unwrap());
@@ -74,7 +83,9 @@ fn what_a_killed_lab_leaves_is_swept() {
     let watch = Watch::new(outer.netns(), &["sw-fab2"]);
     let before = watch.snapshot();
     // Dropped without `remove`: as when the supervisor is killed.
-    drop(on_host(&outer, async || Fabric::create(&spec).await.unwrap()));
+    drop(on_host(&outer, async || {
+        Fabric::create(&spec).await.unwrap()
+    }));
     outer.run(|| seaway_lab::cleanup::network(&spec).unwrap());
     before.assert_same(&watch.snapshot());
     outer.run(|| seaway_lab::cleanup::network(&spec).unwrap());
@@ -96,7 +107,10 @@ fn a_lab_with_internet_leaves_under_the_hosts_address_and_gives_forwarding_back(
     internet.shell("ip addr add 203.0.113.1/24 dev exchange && ip link set exchange up");
     let server = Server::tcp(internet.netns(), "203.0.113.1:0".parse().unwrap()).unwrap();
 
-    let spec = LabSpec { internet: true, ..spec("fab3") };
+    let spec = LabSpec {
+        internet: true,
+        ..spec("fab3")
+    };
     let fabric = on_host(&outer, async || Fabric::create(&spec).await.unwrap());
     let seen = tcp_from(fabric.node_netns(0).unwrap(), server.address(), LIMIT).unwrap();
     assert_eq!(seen, "203.0.113.2");

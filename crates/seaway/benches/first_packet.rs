@@ -43,7 +43,9 @@ fn starts(host: &Host) {
         lab.start(&[]);
         ready.push(since.elapsed());
     }
-    println!("\n`seaway up` with 3 nodes, from exec to every node Ready ({STARTS} times, new data each time)");
+    println!(
+        "\n`seaway up` with 3 nodes, from exec to every node Ready ({STARTS} times, new data each time)"
+    );
     println!("{}", summary(&mut ready));
 }
 
@@ -65,17 +67,27 @@ spec:
     let pods: Vec<(String, String)> = lab
         .ready_pods("app=web", 2)
         .iter()
-        .map(|pod| (string(&pod["metadata"]["name"]), string(&pod["status"]["podIP"])))
+        .map(|pod| {
+            (
+                string(&pod["metadata"]["name"]),
+                string(&pod["status"]["podIP"]),
+            )
+        })
         .collect();
     let kubeconfig = lab.kubeconfig();
     let mut rows = Vec::new();
     let mut memory = Vec::new();
     for size in SIZES {
         let (new, changed) = host.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 seaway_lab::client::install_tls();
-                let client = seaway_lab::client::from_kubeconfig(&kubeconfig).await.expect("a client");
+                let client = seaway_lab::client::from_kubeconfig(&kubeconfig)
+                    .await
+                    .expect("a client");
                 fill(&client, size).await;
                 measure(&client, &pods).await
             })
@@ -83,8 +95,13 @@ spec:
         rows.push((size, new, changed));
         memory.push((size, resident(&lab.name)));
     }
-    println!("\nFrom the API's acknowledgement to the first answer, from the host through node-1 ({CHANGES} changes each)");
-    println!("{:>14}  {:<44} {:<44}", "other Services", "new Service", "endpoint replaced");
+    println!(
+        "\nFrom the API's acknowledgement to the first answer, from the host through node-1 ({CHANGES} changes each)"
+    );
+    println!(
+        "{:>14}  {:<44} {:<44}",
+        "other Services", "new Service", "endpoint replaced"
+    );
     let mut first: Option<(Duration, Duration)> = None;
     for (size, mut new, mut changed) in rows {
         let line = (summary(&mut new), summary(&mut changed));
@@ -100,7 +117,10 @@ spec:
     }
     println!("\nResident memory of each process in MiB");
     for (size, processes) in memory {
-        let said: Vec<String> = processes.iter().map(|(name, kib)| format!("{name} {:.1}", *kib as f64 / 1024.0)).collect();
+        let said: Vec<String> = processes
+            .iter()
+            .map(|(name, kib)| format!("{name} {:.1}", *kib as f64 / 1024.0))
+            .collect();
         println!("{size:>14}  {}", said.join("  "));
     }
 }
@@ -139,30 +159,52 @@ fn slice(name: &str, service: &str, endpoints: &serde_json::Value) -> EndpointSl
 }
 
 /// Acknowledgement to first answer: of a new Service, and of an endpoint that replaces another.
-async fn measure(client: &kube::Client, pods: &[(String, String)]) -> (Vec<Duration>, Vec<Duration>) {
+async fn measure(
+    client: &kube::Client,
+    pods: &[(String, String)],
+) -> (Vec<Duration>, Vec<Duration>) {
     let services: Api<Service> = Api::default_namespaced(client.clone());
     let slices: Api<EndpointSlice> = Api::default_namespaced(client.clone());
     let (mut new, mut changed) = (Vec::new(), Vec::new());
     for n in 0..CHANGES {
         let name = format!("measured-{n}");
         let endpoint = |pod: usize| json!([{"addresses": [pods[pod].1]}]);
-        slices.create(&PostParams::default(), &slice(&name, &name, &endpoint(0))).await.expect("create a slice");
-        let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"name": "http", "port": 80}]}});
+        slices
+            .create(&PostParams::default(), &slice(&name, &name, &endpoint(0)))
+            .await
+            .expect("create a slice");
+        let service =
+            json!({"metadata": {"name": name}, "spec": {"ports": [{"name": "http", "port": 80}]}});
         let service = services
-            .create(&PostParams::default(), &serde_json::from_value(service).expect("a Service"))
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(service).expect("a Service"),
+            )
             .await
             .expect("create a Service");
         let since = Instant::now();
-        let address = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
+        let address = service
+            .spec
+            .and_then(|spec| spec.cluster_ip)
+            .expect("an address");
         let at: SocketAddr = format!("{address}:80").parse().expect("an address");
         new.push(until_answered_by(at, &pods[0].0, since));
 
         let patch = json!({"endpoints": endpoint(1)});
-        slices.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("change a slice");
+        slices
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .expect("change a slice");
         let since = Instant::now();
         changed.push(until_answered_by(at, &pods[1].0, since));
-        services.delete(&name, &DeleteParams::default()).await.expect("delete the Service");
-        slices.delete(&name, &DeleteParams::default()).await.expect("delete the slice");
+        services
+            .delete(&name, &DeleteParams::default())
+            .await
+            .expect("delete the Service");
+        slices
+            .delete(&name, &DeleteParams::default())
+            .await
+            .expect("delete the slice");
     }
     (new, changed)
 }
@@ -172,7 +214,10 @@ fn until_answered_by(at: SocketAddr, pod: &str, since: Instant) -> Duration {
         if http(at).is_ok_and(|answer| says(&answer, "Pod") == pod) {
             return since.elapsed();
         }
-        assert!(since.elapsed() < LIMIT, "{at} is not answered by {pod} within {LIMIT:?}");
+        assert!(
+            since.elapsed() < LIMIT,
+            "{at} is not answered by {pod} within {LIMIT:?}"
+        );
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -181,20 +226,33 @@ fn until_answered_by(at: SocketAddr, pod: &str, since: Instant) -> Duration {
 fn summary(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 10].as_secs_f64() * 1e3;
-    format!("min {:.1}  median {:.1}  p90 {:.1}  max {:.1} ms", at(0), at(5), at(9), at(10))
+    format!(
+        "min {:.1}  median {:.1}  p90 {:.1}  max {:.1} ms",
+        at(0),
+        at(5),
+        at(9),
+        at(10)
+    )
 }
 
 /// Name → resident KiB of the lab's long-lived processes.
 fn resident(lab: &str) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(line) = std::fs::read_to_string(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = std::fs::read_to_string(entry.path().join("cmdline")) else {
+            continue;
+        };
         let words: Vec<&str> = line.split('\0').collect();
         if !line.contains(lab) || words.get(1) != Some(&"internal") {
             continue;
         }
         let name = match (words.get(2), words.get(3)) {
-            (Some(&"agent"), Some(path)) => path.rsplit('/').next().unwrap_or_default().trim_end_matches(".json").to_owned(),
+            (Some(&"agent"), Some(path)) => path
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(".json")
+                .to_owned(),
             (Some(&"lab-init"), _) => "supervisor".to_owned(),
             (Some(&"control-plane"), _) => "control-plane".to_owned(),
             _ => continue,

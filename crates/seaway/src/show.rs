@@ -32,7 +32,11 @@ impl Steps {
                 bar.enable_steady_tick(Duration::from_millis(100));
                 self.open.insert(step.clone(), bar);
             }
-            Progress::Done { step, detail, millis } => {
+            Progress::Done {
+                step,
+                detail,
+                millis,
+            } => {
                 if let Some(bar) = self.open.remove(step) {
                     bar.finish_and_clear();
                 }

@@ -40,7 +40,10 @@ fn every_line_of_the_support_table_is_shown_by_a_test() {
         let names = row.rsplit('|').nth(1).unwrap_or_default();
         for name in names.split(',') {
             let name = name.trim().trim_matches('`');
-            assert!(tests.iter().any(|test| test == name), "README.md names the test {name:?}, which does not exist");
+            assert!(
+                tests.iter().any(|test| test == name),
+                "README.md names the test {name:?}, which does not exist"
+            );
         }
     }
 }

@@ -67,6 +67,9 @@ impl Document {
     }
 }
 
+/// The protobuf form of version 2, as clients of Kubernetes ask for it.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
 impl OpenApi {
     /// The documents of these kinds; nothing is made yet.
     pub(crate) fn new(kinds: &[Arc<dyn Kind>]) -> Self {
@@ -119,11 +122,15 @@ impl OpenApi {
         reply
     }
 
-    /// `/openapi/v2`: everything in one document. Only as JSON; clients that insist on the protobuf form are told so,
-    /// and kubectl does without.
+    /// `/openapi/v2`: everything in one document, as JSON. kubectl asks for the protobuf form, and only when version 3
+    /// does not know the kind it was given; the answer is a document without definitions, so that kubectl goes on and
+    /// says itself that there is no such kind.
     pub(crate) fn v2(&self, headers: &HeaderMap) -> Reply {
+        if accepts(headers, &[PROTOBUF]) {
+            return reply::bytes(StatusCode::OK, PROTOBUF, document_without_definitions());
+        }
         if !accepts_json(headers) {
-            return reply::error(&ApiError::not_acceptable(&[JSON]));
+            return reply::error(&ApiError::not_acceptable(&[JSON, PROTOBUF]));
         }
         self.v2
             .get_or_init(|| Document::new(&self.swagger()))
@@ -157,14 +164,34 @@ impl Group {
 
 /// Whether the client takes JSON, which is so unless it lists what it takes and JSON is not there.
 fn accepts_json(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(ACCEPT) else {
-        return true;
-    };
-    let accept = accept.to_str().unwrap_or_default();
-    accept.split(',').any(|range| {
+    !headers.contains_key(ACCEPT) || accepts(headers, &["", "*/*", "application/*", JSON])
+}
+
+/// Whether the client lists one of these media types.
+fn accepts(headers: &HeaderMap, media_types: &[&str]) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.unwrap_or_default().split(',').any(|range| {
         let media_type = range.split(';').next().unwrap_or_default().trim();
-        matches!(media_type, "" | "*/*" | "application/*" | JSON)
+        media_types.contains(&media_type)
     })
+}
+
+/// The protobuf form of `{"swagger": "2.0", "info": {"title": …, "version": …}}`.
+/// Source: gnostic `openapi_v2.proto`: `Document` has swagger = 1 and info = 2, `Info` has title = 1 and version = 2.
+fn document_without_definitions() -> Vec<u8> {
+    let info = [field(1, b"Kubernetes"), field(2, VERSION.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info)].concat()
+}
+
+/// A protobuf field of wire type 2 (length-delimited), shorter than 128 bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    debug_assert!(
+        content.len() < 128,
+        "longer lengths take more than one byte"
+    );
+    let mut bytes = vec![number << 3 | 2, content.len() as u8];
+    bytes.extend(content);
+    bytes
 }
 
 #[cfg(test)]
@@ -254,24 +281,19 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_no_json_is_told_so() {
+    fn version_2_is_json_or_a_document_without_definitions() {
         let api = OpenApi::new(&kinds::registry());
         let ask = |accept: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
             api.v2(&headers).status()
         };
-        assert_eq!(
-            ask("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"),
-            StatusCode::NOT_ACCEPTABLE
-        );
+        assert_eq!(ask("text/plain"), StatusCode::NOT_ACCEPTABLE);
         assert_eq!(ask("application/json"), StatusCode::OK);
-        assert_eq!(
-            ask(
-                "application/com.github.proto-openapi.spec.v2@v1.0+protobuf, application/json;q=0.5"
-            ),
-            StatusCode::OK
-        );
+        assert_eq!(ask(PROTOBUF), StatusCode::OK);
+        let bytes = document_without_definitions();
+        assert!(bytes.starts_with(b"\x0a\x032.0\x12"), "{bytes:?}");
+        assert_eq!(usize::from(bytes[6]), bytes.len() - 7);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `seaway image`
 
-use comfy_table::presets::NOTHING;
 use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use seaway_pods::images::{ImageEntry, Images};
 
 use crate::cli::{ImageAction, ImageOptions, Output};
@@ -12,14 +12,22 @@ pub(crate) fn run(options: &ImageOptions) -> anyhow::Result<()> {
     match &options.action {
         ImageAction::Import { path, name } => {
             for entry in images.import(path, name.as_deref())? {
-                anstream::println!("imported {} ({})", entry.names.join(", "), short(&entry.info.id));
+                anstream::println!(
+                    "imported {} ({})",
+                    entry.names.join(", "),
+                    short(&entry.info.id)
+                );
             }
         }
-        ImageAction::List { output: Output::Json } => {
+        ImageAction::List {
+            output: Output::Json,
+        } => {
             let list: Vec<_> = images.list()?.iter().map(json).collect();
             anstream::println!("{}", serde_json::to_string_pretty(&list)?);
         }
-        ImageAction::List { output: Output::Table } => {
+        ImageAction::List {
+            output: Output::Table,
+        } => {
             let mut table = Table::new();
             table.load_style(NOTHING).set_header(["NAME", "ID", "SIZE"]);
             for entry in images.list()? {

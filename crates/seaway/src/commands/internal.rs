@@ -21,9 +21,11 @@ pub(crate) fn run(process: Internal) -> ExitCode {
     match process {
         Internal::LabInit { request } => {
             log();
-            finish(serde_json::from_str(&request).context("not a request").and_then(|request| {
-                Ok(supervisor::main(&request)?)
-            }))
+            finish(
+                serde_json::from_str(&request)
+                    .context("not a request")
+                    .and_then(|request| Ok(supervisor::main(&request)?)),
+            )
         }
         Internal::ControlPlane { config } => {
             log();
@@ -57,6 +59,8 @@ fn log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A log on a full disk must not end the process: complaining about it would write to the same disk, and panic.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -76,15 +80,18 @@ where
     C: serde::de::DeserializeOwned,
     F: Future<Output = Result<(), Error>>,
 {
-    let text = std::fs::read(config).with_context(|| format!("cannot read {}", config.display()))?;
-    let config = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", config.display()))?;
+    let text =
+        std::fs::read(config).with_context(|| format!("cannot read {}", config.display()))?;
+    let config = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is damaged", config.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate()).map_err(|error| Error::step("listening for signals", error))?;
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| Error::step("listening for signals", error))?;
         let asked = shutdown.clone();
         tokio::spawn(async move {
             terminate.recv().await;
@@ -105,16 +112,30 @@ where
 /// One HTTP/1.0 request: the body of the answer.
 fn get(url: &str) -> anyhow::Result<String> {
     const LIMIT: Duration = Duration::from_secs(5);
-    let rest = url.strip_prefix("http://").context("only http:// is understood")?;
+    let rest = url
+        .strip_prefix("http://")
+        .context("only http:// is understood")?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = TcpStream::connect(&address).with_context(|| format!("cannot connect to {address}"))?;
+    let address = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    let mut stream =
+        TcpStream::connect(&address).with_context(|| format!("cannot connect to {address}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("no whole answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    stream
+        .read_to_string(&mut answer)
+        .context("no whole answer")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("not an HTTP answer")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     anyhow::ensure!(status.starts_with('2'), "answered {status}");
     Ok(body.to_owned())

@@ -42,15 +42,23 @@ pub(crate) fn run(options: &LogsOptions) -> anyhow::Result<()> {
     for process in processes {
         let path = paths.log(&process);
         let file = File::open(&path).map_err(Error::file("read", &path))?;
-        let prefix = if alone { String::new() } else { format!("{process}: ") };
+        let prefix = if alone {
+            String::new()
+        } else {
+            format!("{process}: ")
+        };
         logs.push((prefix, BufReader::new(file), Vec::new()));
     }
     let mut out = std::io::stdout().lock();
     loop {
         for (prefix, log, line) in &mut logs {
             // A line that is not whole yet waits for the next look.
-            while log.read_until(b'\n', line).context("cannot read a log")? > 0 && line.ends_with(b"\n") {
-                let written = out.write_all(prefix.as_bytes()).and_then(|()| out.write_all(line));
+            while log.read_until(b'\n', line).context("cannot read a log")? > 0
+                && line.ends_with(b"\n")
+            {
+                let written = out
+                    .write_all(prefix.as_bytes())
+                    .and_then(|()| out.write_all(line));
                 if written.is_err() {
                     // The reader went away (`| head`): nothing more to do.
                     return Ok(());

@@ -1,7 +1,7 @@
 //! `seaway status`
 
-use comfy_table::presets::NOTHING;
 use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use seaway_lab::status::{LabStatus, status};
 
 use crate::cli::{Output, StatusOptions};
@@ -21,7 +21,9 @@ pub(crate) fn run(options: &StatusOptions) -> anyhow::Result<()> {
 
 fn print(lab: &LabStatus) {
     anstream::println!("{}: {}", lab.name, lab.phase);
-    let process = lab.pid.map_or_else(|| "gone".to_owned(), |pid| pid.to_string());
+    let process = lab
+        .pid
+        .map_or_else(|| "gone".to_owned(), |pid| pid.to_string());
     for (what, value) in [
         ("supervisor", &process),
         ("API server", &lab.server),
@@ -34,10 +36,16 @@ fn print(lab: &LabStatus) {
         anstream::println!("  {what:<14}{value}");
     }
     if let Some(problem) = &lab.problem {
-        anstream::println!("  {:<14}{problem}; `seaway logs --name {}` may say why", "problem", lab.name);
+        anstream::println!(
+            "  {:<14}{problem}; `seaway logs --name {}` may say why",
+            "problem",
+            lab.name
+        );
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["  NODE", "READY", "ADDRESS", "POD RANGE", "PODS"]);
+    table
+        .load_style(NOTHING)
+        .set_header(["  NODE", "READY", "ADDRESS", "POD RANGE", "PODS"]);
     for node in &lab.nodes {
         table.add_row([
             format!("  {}", node.name),

@@ -32,13 +32,19 @@ impl Cluster {
 
     pub(crate) async fn create_controller(&self, object: serde_json::Value) -> anyhow::Result<()> {
         let api: Api<ReplicationController> = Api::default_namespaced(self.client.clone());
-        api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        api.create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?;
         Ok(())
     }
 
-    pub(crate) async fn create_service(&self, object: serde_json::Value) -> anyhow::Result<Service> {
+    pub(crate) async fn create_service(
+        &self,
+        object: serde_json::Value,
+    ) -> anyhow::Result<Service> {
         let api: Api<Service> = Api::default_namespaced(self.client.clone());
-        Ok(api.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+        Ok(api
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?)
     }
 
     /// Addresses of all nodes, by name.
@@ -48,14 +54,22 @@ impl Cluster {
         Ok(list
             .into_iter()
             .filter_map(|node| {
-                let address = node.status?.addresses?.into_iter().find(|a| a.type_ == "InternalIP")?;
+                let address = node
+                    .status?
+                    .addresses?
+                    .into_iter()
+                    .find(|a| a.type_ == "InternalIP")?;
                 Some((node.metadata.name?, address.address))
             })
             .collect())
     }
 
     /// Waits until exactly `count` Pods with the label are ready, none of them on its way out.
-    pub(crate) async fn ready_pods(&self, label: &str, count: usize) -> anyhow::Result<Vec<RunningPod>> {
+    pub(crate) async fn ready_pods(
+        &self,
+        label: &str,
+        count: usize,
+    ) -> anyhow::Result<Vec<RunningPod>> {
         let api: Api<Pod> = Api::default_namespaced(self.client.clone());
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -84,7 +98,11 @@ impl Cluster {
     pub(crate) async fn exec(&self, pod: &str, command: &[&str]) -> anyhow::Result<String> {
         let api: Api<Pod> = Api::default_namespaced(self.client.clone());
         let mut process = api
-            .exec(pod, command.iter().copied(), &AttachParams::default().stderr(true))
+            .exec(
+                pod,
+                command.iter().copied(),
+                &AttachParams::default().stderr(true),
+            )
             .await
             .with_context(|| format!("cannot run {command:?} in {pod}"))?;
         let (mut out, mut err) = (String::new(), String::new());
@@ -122,12 +140,15 @@ fn ready(pod: &Pod) -> Option<RunningPod> {
 /// One HTTP request from this machine, on a connection of its own.
 pub(crate) fn request(address: SocketAddr) -> anyhow::Result<String> {
     let limit = Duration::from_secs(5);
-    let mut stream = TcpStream::connect_timeout(&address, limit).with_context(|| format!("cannot connect to {address}"))?;
+    let mut stream = TcpStream::connect_timeout(&address, limit)
+        .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_read_timeout(Some(limit))?;
     write!(stream, "GET / HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("not an HTTP answer")?;
     Ok(body.to_owned())
 }
 

@@ -18,7 +18,9 @@ pub(crate) fn run(options: &DemoOptions) -> anyhow::Result<()> {
     request.nodes = Some(3);
     // Only a lab that was left running on purpose must outlive this process.
     request.detach = options.keep;
-    anstream::println!("A cluster of three nodes, each a network namespace with an agent of its own:");
+    anstream::println!(
+        "A cluster of three nodes, each a network namespace with an agent of its own:"
+    );
     let mut steps = Steps::new();
     let mut started = start(&request, |progress| steps.show(progress))?;
     drop(steps);
@@ -28,11 +30,17 @@ pub(crate) fn run(options: &DemoOptions) -> anyhow::Result<()> {
         let client = seaway_lab::client::from_kubeconfig(&request.paths().kubeconfig()).await?;
         story::tell(&cluster::Cluster::new(client)).await
     });
-    anyhow::ensure!(started.ended()?.is_none(), "the lab ended by itself; `seaway logs --name {LAB}` says why");
+    anyhow::ensure!(
+        started.ended()?.is_none(),
+        "the lab ended by itself; `seaway logs --name {LAB}` says why"
+    );
     if options.keep && told.is_ok() {
         let kubeconfig = request.paths().kubeconfig();
         anstream::println!("\nThe lab goes on running. Go on with:");
-        anstream::println!("  kubectl --kubeconfig {} get pods,services -o wide", kubeconfig.display());
+        anstream::println!(
+            "  kubectl --kubeconfig {} get pods,services -o wide",
+            kubeconfig.display()
+        );
         anstream::println!("  seaway down --name {LAB} --purge");
         started.leave();
         return Ok(());
@@ -40,6 +48,8 @@ pub(crate) fn run(options: &DemoOptions) -> anyhow::Result<()> {
     seaway_lab::down::down(&request.data, LAB, true)?;
     drop(started);
     told?;
-    anstream::println!("\nThe lab and all it made are gone again. `seaway demo --keep` leaves it running.");
+    anstream::println!(
+        "\nThe lab and all it made are gone again. `seaway demo --keep` leaves it running."
+    );
     Ok(())
 }

@@ -34,25 +34,45 @@ pub(crate) async fn tell(cluster: &Cluster) -> anyhow::Result<()> {
         .and_then(|spec| spec.cluster_ip)
         .context("the Service got no address")?;
     let first = pods.first().context("no Pod")?;
-    anstream::println!("  Service {NAME} has the address {address}, port 80, and node port {NODE_PORT}");
+    anstream::println!(
+        "  Service {NAME} has the address {address}, port 80, and node port {NODE_PORT}"
+    );
 
     chapter("From inside a Pod, by name");
     let answer = until(async || get(cluster, first, &format!("http://{NAME}/")).await).await?;
-    anstream::println!("  {} asked http://{NAME}/ and {} on {} answered", first.name, says(&answer, "Pod"), says(&answer, "Node"));
+    anstream::println!(
+        "  {} asked http://{NAME}/ and {} on {} answered",
+        first.name,
+        says(&answer, "Pod"),
+        says(&answer, "Node")
+    );
 
     chapter("From inside a Pod, by address");
     let answer = get(cluster, first, &format!("http://{address}/")).await?;
-    anstream::println!("  {} asked http://{address}/ and {} answered", first.name, says(&answer, "Pod"));
-    anstream::println!("  it saw the client as {}: the Pod's own address, no NAT in between", says(&answer, "Client"));
+    anstream::println!(
+        "  {} asked http://{address}/ and {} answered",
+        first.name,
+        says(&answer, "Pod")
+    );
+    anstream::println!(
+        "  it saw the client as {}: the Pod's own address, no NAT in between",
+        says(&answer, "Client")
+    );
 
     chapter("From this machine, through the port on every node");
     for (node, node_address) in cluster.nodes().await? {
         let at: SocketAddr = format!("{node_address}:{NODE_PORT}").parse()?;
         let answer = until(async || request(at)).await?;
-        anstream::println!("  http://{at}/ ({node}) was answered by {} on {}", says(&answer, "Pod"), says(&answer, "Node"));
+        anstream::println!(
+            "  http://{at}/ ({node}) was answered by {} on {}",
+            says(&answer, "Pod"),
+            says(&answer, "Node")
+        );
     }
 
-    chapter(&format!("Who answers? {REQUESTS} requests to the Service's address from this machine"));
+    chapter(&format!(
+        "Who answers? {REQUESTS} requests to the Service's address from this machine"
+    ));
     let at: SocketAddr = format!("{address}:80").parse()?;
     for (pod, count) in spread(at)? {
         anstream::println!("  {pod:<16} {count:>4} times");
@@ -68,7 +88,11 @@ pub(crate) async fn tell(cluster: &Cluster) -> anyhow::Result<()> {
         .filter(|pod| pod.name != victim)
         .map(|pod| pod.name.as_str())
         .collect();
-    anstream::println!("  {victim} is gone; after {} ms the Pods are {}", since.elapsed().as_millis(), new.join(", "));
+    anstream::println!(
+        "  {victim} is gone; after {} ms the Pods are {}",
+        since.elapsed().as_millis(),
+        new.join(", ")
+    );
     until(async || {
         let counts = spread(at)?;
         anyhow::ensure!(
@@ -89,14 +113,18 @@ fn chapter(title: &str) {
 
 /// A request from inside a Pod, with what every Pod of this image has.
 async fn get(cluster: &Cluster, pod: &RunningPod, url: &str) -> anyhow::Result<String> {
-    cluster.exec(&pod.name, &["/.seaway/seaway", "internal", "get", url]).await
+    cluster
+        .exec(&pod.name, &["/.seaway/seaway", "internal", "get", url])
+        .await
 }
 
 /// How often each Pod answers.
 fn spread(at: SocketAddr) -> anyhow::Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
     for _ in 0..REQUESTS {
-        *counts.entry(says(&request(at)?, "Pod").to_owned()).or_default() += 1;
+        *counts
+            .entry(says(&request(at)?, "Pod").to_owned())
+            .or_default() += 1;
     }
     Ok(counts)
 }

@@ -1,8 +1,8 @@
 //! A lab for a test: its "host" is a network namespace without a way out, its data a temporary directory, and
 //! when the test ends, however it ends, the lab and its data are gone.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code)]
+// Each test binary uses its own part of this, and nobody outside uses any.
+#![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,14 +51,25 @@ impl<'h> Lab<'h> {
     /// Data directory and name, and nothing running.
     pub fn prepare(host: &'h Host) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}-{}", std::process::id() % 1_000_000, COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "t{}-{}",
+            std::process::id() % 1_000_000,
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let lab = Self {
             host,
             name,
             data: tempfile::tempdir().expect("a temporary directory"),
         };
         for image in IMAGES {
-            lab.seaway(&["image", "tag", "seaway/whoami", image, "--data", lab.data_dir()]);
+            lab.seaway(&[
+                "image",
+                "tag",
+                "seaway/whoami",
+                image,
+                "--data",
+                lab.data_dir(),
+            ]);
         }
         lab
     }
@@ -68,33 +79,53 @@ impl<'h> Lab<'h> {
     }
 
     pub fn start(&self, options: &[&str]) {
-        let mut arguments = vec!["up", "--detach", "--name", &self.name, "--data", self.data_dir()];
+        let mut arguments = vec![
+            "up",
+            "--detach",
+            "--name",
+            &self.name,
+            "--data",
+            self.data_dir(),
+        ];
         arguments.extend(options);
         self.seaway(&arguments);
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        Path::new(self.data_dir()).join("labs").join(&self.name).join("kubeconfig")
+        Path::new(self.data_dir())
+            .join("labs")
+            .join(&self.name)
+            .join("kubeconfig")
     }
 
     /// Runs `seaway` and returns its standard output.
     pub fn seaway(&self, arguments: &[&str]) -> String {
         let output = self.seaway_output(arguments);
-        checked(&format!("seaway {}", arguments.join(" ")), output, &|| self.logs())
+        checked(&format!("seaway {}", arguments.join(" ")), output, &|| {
+            self.logs()
+        })
     }
 
     pub fn seaway_output(&self, arguments: &[&str]) -> Output {
-        self.host.command(SEAWAY).args(arguments).output().expect("run seaway")
+        self.host
+            .command(SEAWAY)
+            .args(arguments)
+            .output()
+            .expect("run seaway")
     }
 
     /// Runs `kubectl` and returns its standard output.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.kubectl_output(arguments);
-        checked(&format!("kubectl {}", arguments.join(" ")), output, &|| self.logs())
+        checked(&format!("kubectl {}", arguments.join(" ")), output, &|| {
+            self.logs()
+        })
     }
 
     pub fn kubectl_output(&self, arguments: &[&str]) -> Output {
-        self.kubectl_command(arguments).output().expect("run kubectl")
+        self.kubectl_command(arguments)
+            .output()
+            .expect("run kubectl")
     }
 
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
@@ -118,11 +149,17 @@ impl<'h> Lab<'h> {
             .stderr(Stdio::piped())
             .spawn()
             .expect("run kubectl");
+        // kubectl takes what begins with a brace for JSON, unless a document marker says that it is YAML.
+        let marker = if arguments.contains(&"-f") {
+            "---\n"
+        } else {
+            ""
+        };
         child
             .stdin
             .take()
             .expect("its standard input")
-            .write_all(text.as_bytes())
+            .write_all(format!("{marker}{text}").as_bytes())
             .expect("write the manifest");
         child.wait_with_output().expect("wait for kubectl")
     }
@@ -174,6 +211,31 @@ impl<'h> Lab<'h> {
         }
     }
 
+    /// What `seaway status` says of the lab.
+    pub fn status(&self) -> Value {
+        let said = self.seaway(&[
+            "status",
+            "-o",
+            "json",
+            "--name",
+            &self.name,
+            "--data",
+            self.data_dir(),
+        ]);
+        serde_json::from_str::<Value>(&said).expect("JSON from seaway")[0].clone()
+    }
+
+    /// Address of a Service. Labs that run at the same time have ranges of their own.
+    pub fn cluster_ip(&self, namespace: &str, service: &str) -> String {
+        string(&self.get(&["service", service, "-n", namespace])["spec"]["clusterIP"])
+    }
+
+    /// The host's own address on the lab's fabric: the first of the node range.
+    pub fn host_address(&self) -> String {
+        let range: ipnet::Ipv4Net = string(&self.status()["nodeCidr"]).parse().expect("a range");
+        range.hosts().next().expect("an address").to_string()
+    }
+
     /// Addresses of the nodes, in order.
     pub fn nodes(&self) -> Vec<(String, String)> {
         self.get(&["nodes"])["items"]
@@ -186,14 +248,20 @@ impl<'h> Lab<'h> {
                     .into_iter()
                     .flatten()
                     .find(|address| address["type"] == "InternalIP");
-                (string(&node["metadata"]["name"]), string(&address.expect("an address")["address"]))
+                (
+                    string(&node["metadata"]["name"]),
+                    string(&address.expect("an address")["address"]),
+                )
             })
             .collect()
     }
 
     /// The last lines of every process's log, for a failed test.
     pub fn logs(&self) -> String {
-        let dir = Path::new(self.data_dir()).join("labs").join(&self.name).join("log");
+        let dir = Path::new(self.data_dir())
+            .join("labs")
+            .join(&self.name)
+            .join("log");
         let mut said = String::new();
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
@@ -210,7 +278,14 @@ impl Drop for Lab<'_> {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
         }
-        let output = self.seaway_output(&["down", "--purge", "--name", &self.name, "--data", self.data_dir()]);
+        let output = self.seaway_output(&[
+            "down",
+            "--purge",
+            "--name",
+            &self.name,
+            "--data",
+            self.data_dir(),
+        ]);
         if !output.status.success() && !std::thread::panicking() {
             panic!("seaway down: {}", text(&output.stderr));
         }
@@ -253,7 +328,11 @@ pub fn wait<T>(what: &str, condition: impl FnMut() -> Result<T, String>) -> T {
     wait_at_most(LIMIT, what, condition)
 }
 
-pub fn wait_at_most<T>(limit: Duration, what: &str, condition: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_at_most<T>(
+    limit: Duration,
+    what: &str,
+    condition: impl FnMut() -> Result<T, String>,
+) -> T {
     wait_until(what, limit, condition)
 }
 
@@ -261,11 +340,16 @@ pub fn wait_at_most<T>(limit: Duration, what: &str, condition: impl FnMut() -> R
 pub fn http(address: SocketAddr) -> Result<String, String> {
     use std::io::{Read as _, Write as _};
     let limit = Duration::from_secs(3);
-    let mut stream = std::net::TcpStream::connect_timeout(&address, limit).map_err(|e| format!("connect {address}: {e}"))?;
-    stream.set_read_timeout(Some(limit)).map_err(|e| e.to_string())?;
+    let mut stream = std::net::TcpStream::connect_timeout(&address, limit)
+        .map_err(|e| format!("connect {address}: {e}"))?;
+    stream
+        .set_read_timeout(Some(limit))
+        .map_err(|e| e.to_string())?;
     write!(stream, "GET / HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(|e| e.to_string())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|e| format!("read from {address}: {e}"))?;
+    stream
+        .read_to_string(&mut answer)
+        .map_err(|e| format!("read from {address}: {e}"))?;
     let (_, body) = answer.split_once("\r\n\r\n").ok_or("not an HTTP answer")?;
     Ok(body.to_owned())
 }
