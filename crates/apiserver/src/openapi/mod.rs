@@ -70,6 +70,9 @@ impl Document {
 /// The protobuf form of version 2, as clients of Kubernetes ask for it.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
+/// The same in a reply: a media type must not have an `@` (RFC 6838), and Go refuses to read one that has.
+const PROTOBUF_REPLY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 impl OpenApi {
     /// The documents of these kinds; nothing is made yet.
     pub(crate) fn new(kinds: &[Arc<dyn Kind>]) -> Self {
@@ -127,7 +130,7 @@ impl OpenApi {
     /// says itself that there is no such kind.
     pub(crate) fn v2(&self, headers: &HeaderMap) -> Reply {
         if accepts(headers, &[PROTOBUF]) {
-            return reply::bytes(StatusCode::OK, PROTOBUF, document_without_definitions());
+            return reply::bytes(StatusCode::OK, PROTOBUF_REPLY, document_without_definitions());
         }
         if !accepts_json(headers) {
             return reply::error(&ApiError::not_acceptable(&[JSON, PROTOBUF]));
