@@ -130,7 +130,11 @@ impl OpenApi {
     /// says itself that there is no such kind.
     pub(crate) fn v2(&self, headers: &HeaderMap) -> Reply {
         if accepts(headers, &[PROTOBUF]) {
-            return reply::bytes(StatusCode::OK, PROTOBUF_REPLY, document_without_definitions());
+            return reply::bytes(
+                StatusCode::OK,
+                PROTOBUF_REPLY,
+                document_without_definitions(),
+            );
         }
         if !accepts_json(headers) {
             return reply::error(&ApiError::not_acceptable(&[JSON, PROTOBUF]));
