@@ -158,12 +158,13 @@ fn part<E: std::fmt::Display>(
 }
 
 /// Gives this node the cluster DNS's address, on loopback: every node has it, so that a query never leaves the node.
+/// For this node only, or masquerading would choose it as the source of what goes to a Pod here.
 async fn own_address(address: Ipv4Addr) -> Result<(), Error> {
     let taken = async {
         let routes = RouteSocket::open(&NetNs::current()?)?;
         let loopback = routes.link("lo").await?;
         routes
-            .ensure_address(loopback.index, IpNet::from(IpAddr::V4(address)))
+            .ensure_host_address(loopback.index, IpNet::from(IpAddr::V4(address)))
             .await
     };
     taken

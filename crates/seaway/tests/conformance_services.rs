@@ -132,10 +132,23 @@ fn addresses_are_kept_where_they_can_be() {
         ],
     );
     assert_eq!(says(&answer, "Pod"), name);
+    // It must not see its own address as the client's, or it would answer itself past the translation.
+    let home = string(&pod["spec"]["nodeName"]);
+    let home_address = lab
+        .nodes()
+        .into_iter()
+        .find_map(|(node, address)| (node == home).then_some(address))
+        .expect("its node");
+    let from_home = format!("{home_address}:");
+    assert!(says(&answer, "Client").starts_with(&from_home), "{answer}");
+
+    // Through the port of the Pod's own node, too: that node's address, and no other that it may have.
+    let at: SocketAddr = format!("{home_address}:30080").parse().expect("an address");
+    let answer = host.run(|| http(at)).expect("an answer");
+    assert!(says(&answer, "Client").starts_with(&from_home), "{answer}");
 
     // From outside through a node without the endpoint: the answer must come back the same way, so that node's
     // address is what the Pod sees.
-    let home = string(&pod["spec"]["nodeName"]);
     let (_, other) = lab
         .nodes()
         .into_iter()

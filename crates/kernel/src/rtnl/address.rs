@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 
 use super::{RouteSocket, answer};
 use crate::error::Result;
@@ -34,19 +34,35 @@ impl RouteSocket {
 
     /// Sees to it that a link has this address.
     pub async fn ensure_address(&self, link: u32, address: IpNet) -> Result<()> {
-        let added = self
+        self.ensure_address_of(AddressScope::Universe, link, address)
+            .await
+    }
+
+    /// Sees to it that a link has this address for this machine only (scope `host`, as 127.0.0.1): it can be listened
+    /// on and asked from here, but the kernel never chooses it as the source of a packet for somebody else.
+    pub async fn ensure_host_address(&self, link: u32, address: IpNet) -> Result<()> {
+        self.ensure_address_of(AddressScope::Host, link, address)
+            .await
+    }
+
+    async fn ensure_address_of(
+        &self,
+        scope: AddressScope,
+        link: u32,
+        address: IpNet,
+    ) -> Result<()> {
+        let mut request = self
             .handle
             .address()
-            .add(link, address.addr(), address.prefix_len())
-            .execute()
-            .await
-            .map_err(|error| {
-                answer(
-                    "add address",
-                    format!("{address} to link number {link}"),
-                    error,
-                )
-            });
+            .add(link, address.addr(), address.prefix_len());
+        request.message_mut().header.scope = scope;
+        let added = request.execute().await.map_err(|error| {
+            answer(
+                "add address",
+                format!("{address} to link number {link}"),
+                error,
+            )
+        });
         match added {
             Err(error) if error.is_already_there() => Ok(()),
             other => other,
