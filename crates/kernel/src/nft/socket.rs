@@ -2,6 +2,7 @@
 //!
 //! The kernel answers while the request is being sent, so nothing here waits for anyone else.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -163,7 +164,28 @@ impl Socket {
     }
 
     /// The elements of a set or map, in no order.
+    ///
+    /// While the kernel resizes a hash table, which it does on its own after many additions, a dump lists some
+    /// elements twice and leaves others out, and does not say so. So it counts when two dumps in a row agree.
     pub fn elements(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+    ) -> Result<Vec<Element<'static>>> {
+        let mut before = self.elements_once(family, table, set)?;
+        for _ in 0..DUMP_ATTEMPTS {
+            let now = self.elements_once(family, table, set)?;
+            if now.len() == before.len() {
+                return Ok(now);
+            }
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Err(Error::refused("read nf_tables", "elements", Errno::EINTR))
+    }
+
+    fn elements_once(
         &mut self,
         family: Family,
         table: &str,
@@ -183,7 +205,10 @@ impl Socket {
                 _ => None,
             },
         )?;
-        Ok(lists.into_iter().flatten().collect())
+        let mut seen = HashSet::new();
+        let mut elements: Vec<Element<'static>> = lists.into_iter().flatten().collect();
+        elements.retain(|element| seen.insert((element.key.clone(), element.ends_range)));
+        Ok(elements)
     }
 
     /// A table with its chains, sets and rules; `None` if there is no such table.
