@@ -1,5 +1,6 @@
 //! What every request works on, and one request on its way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,21 +10,16 @@ use seaway_objects::field::FieldErrors;
 use seaway_store::{Error as StoreError, Record, Store};
 
 use crate::admission::{Chain, Operation, Request, User};
-use crate::discovery::Discovery;
 use crate::negotiate::Accept;
 use crate::node::Nodes;
-use crate::object;
-use crate::openapi::OpenApi;
 use crate::query::Query;
 use crate::registry::{Registry, Resource};
 use crate::status::ApiError;
 
 /// The server behind the connections.
 pub(crate) struct Api {
-    pub(crate) store: Store,
-    pub(crate) registry: Registry,
-    pub(crate) discovery: Discovery,
-    pub(crate) openapi: OpenApi,
+    pub(crate) store: Arc<Store>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) admission: Chain,
     pub(crate) nodes: Nodes,
     /// How often watches that want bookmarks get one.
@@ -42,16 +38,14 @@ impl Api {
     ) -> Result<Option<Value>, ApiError> {
         self.store
             .get(&resource.key(namespace, name))
-            .map(|record| object::decode(resource.names, &record))
+            .map(|record| resource.decode(&record))
             .transpose()
     }
 
     /// The resource of a kind that is known to be served; its absence is an error of the server.
-    pub(crate) fn core(&self, plural: &str) -> Result<&Resource, ApiError> {
+    pub(crate) fn core(&self, plural: &str) -> Result<Arc<Resource>, ApiError> {
         let resource = self.registry.resource("", "v1", plural);
-        resource
-            .map(|r| &**r)
-            .ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
+        resource.ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
     }
 }
 
@@ -86,7 +80,7 @@ impl<'a> Call<'a> {
 
     /// The record as an object.
     pub(crate) fn decode(&self, record: &Record) -> Result<Value, ApiError> {
-        object::decode(self.resource.names, record)
+        self.resource.decode(record)
     }
 
     /// The same for another name.

@@ -3,6 +3,7 @@
 //! Source: `k8s.io/kubernetes/pkg/controlplane`, `systemnamespaces` and `reconcilers`.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::api::{Api, Call};
 use crate::error::Error;
 use crate::negotiate::{Accept, Encoding, Form};
 use crate::query::Query;
+use crate::registry::Resource;
 use crate::server::Config;
 use crate::status::ApiError;
 use crate::verbs::create::store_new;
@@ -110,7 +112,8 @@ impl Bootstrap<'_> {
         mut object: Value,
     ) -> Result<(), Error> {
         let query = Query::default();
-        let call = self.call(plural, namespace, name, &query)?;
+        let resource = self.resource(plural, name)?;
+        let call = self.call(&resource, namespace, name, &query);
         if self.api.store.get(&call.key()).is_some() {
             return Ok(());
         }
@@ -155,29 +158,32 @@ impl Bootstrap<'_> {
         make: impl Fn(&Value) -> Value,
     ) -> Result<(), Error> {
         let query = Query::default();
-        let call = self.call(plural, namespace, name, &query)?;
+        let resource = self.resource(plural, name)?;
+        let call = self.call(&resource, namespace, name, &query);
         change(&call, Part::Object, |old| Ok(make(old)))
             .await
             .map(|_| ())
             .map_err(|e| failed(plural, name, e))
     }
 
-    fn call<'a>(
-        &'a self,
-        plural: &str,
-        namespace: &'a str,
-        name: &'a str,
-        query: &'a Query,
-    ) -> Result<Call<'a>, Error> {
+    fn resource(&self, plural: &str, name: &str) -> Result<Arc<Resource>, Error> {
         let group = if plural == "endpointslices" {
             "discovery.k8s.io"
         } else {
             ""
         };
         let resource = self.api.registry.resource(group, "v1", plural);
-        let resource =
-            resource.ok_or_else(|| failed(plural, name, ApiError::no_such_resource()))?;
-        Ok(Call {
+        resource.ok_or_else(|| failed(plural, name, ApiError::no_such_resource()))
+    }
+
+    fn call<'a>(
+        &'a self,
+        resource: &'a Resource,
+        namespace: &'a str,
+        name: &'a str,
+        query: &'a Query,
+    ) -> Call<'a> {
+        Call {
             api: self.api,
             resource,
             namespace,
@@ -189,7 +195,7 @@ impl Bootstrap<'_> {
                 form: Form::Objects,
                 encoding: Encoding::Json,
             },
-        })
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which groups, versions and resources there are: the documents by which clients find their way. They do not change
-//! while the server runs, so they are made once.
+//! Which groups, versions and resources there are: the documents by which clients find their way. They are made
+//! once for what is served at one time.
 //! Source: Kubernetes API concepts, "API Discovery"; API reference, `APIGroupDiscoveryList` (apidiscovery.k8s.io/v2).
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::negotiate::{Accept, Form};
-use crate::registry::{Registry, Resource};
+use crate::registry::{Kinds, Resource};
 use crate::reply::{self, Reply};
 use crate::subresource::{SUBRESOURCES, Subresource};
 
@@ -45,7 +45,7 @@ struct Aggregated {
 
 impl Discovery {
     /// `address` is where clients reach the server.
-    pub(crate) fn new(registry: &Registry, address: &str) -> Self {
+    pub(crate) fn new(registry: &Kinds, address: &str) -> Self {
         let groups: Vec<_> = registry.groups().collect();
         let (mut group, mut resources) = (BTreeMap::new(), BTreeMap::new());
         for (name, versions) in &groups {
@@ -115,7 +115,7 @@ impl Discovery {
 
 impl Aggregated {
     fn new<'a>(
-        registry: &Registry,
+        registry: &Kinds,
         groups: impl Iterator<Item = &'a (&'static str, Vec<&'static str>)>,
     ) -> Self {
         let items: Vec<Value> = groups
@@ -182,7 +182,7 @@ fn without_type(document: &Value) -> Value {
     crate::verbs::list::untyped(document.clone())
 }
 
-fn resource_list(registry: &Registry, group: &str, version: &str) -> Value {
+fn resource_list(registry: &Kinds, group: &str, version: &str) -> Value {
     let mut resources: Vec<Value> = Vec::new();
     for resource in registry.version(group, version).unwrap_or_default() {
         let names = resource.names;
@@ -240,7 +240,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Value {
     list
 }
 
-fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<Value> {
+fn aggregated_resources(registry: &Kinds, group: &str, version: &str) -> Vec<Value> {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let scope = |namespaced: bool| if namespaced { "Namespaced" } else { "Cluster" };
     let mut resources: Vec<Value> = Vec::new();
@@ -286,6 +286,9 @@ fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<
 }
 
 fn verbs(resource: &Resource) -> Vec<&'static str> {
+    if let Some(verbs) = resource.kind.verbs() {
+        return verbs.to_vec();
+    }
     let collection = crate::router::has_delete_collection(resource.names);
     VERBS
         .into_iter()

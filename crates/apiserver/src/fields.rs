@@ -1,8 +1,6 @@
 //! Fields that a kind does not have, or that were given twice: told to the client, or refused.
 //! Source: KEP-2885, server side unknown field validation.
 
-use seaway_objects::schema::unknown_fields;
-
 use crate::api::Call;
 use crate::body::Sent;
 use crate::query::FieldValidation;
@@ -22,7 +20,7 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
         .iter()
         .map(|path| format!("duplicate field {path:?}"))
         .collect();
-    wrong.extend(unknown_fields(&*call.resource.kind, &sent.object));
+    wrong.extend(call.resource.kind.unknown_fields(&sent.object));
     if wanted == FieldValidation::Strict && !wrong.is_empty() {
         let names = call.resource.names;
         return Err(ApiError::bad_request(format!(

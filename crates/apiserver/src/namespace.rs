@@ -19,7 +19,7 @@ pub(crate) fn must_take(call: &Call<'_>) -> Result<(), ApiError> {
         return Ok(());
     }
     let namespaces = call.api.core("namespaces")?;
-    let Some(namespace) = call.api.object(namespaces, "", call.namespace)? else {
+    let Some(namespace) = call.api.object(&namespaces, "", call.namespace)? else {
         return Err(ApiError::not_found(namespaces.names, call.namespace));
     };
     if metadata::is_terminating(&namespace) {

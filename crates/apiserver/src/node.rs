@@ -90,7 +90,7 @@ impl Place {
     pub(crate) fn of(api: &Api, node: &str) -> Result<Self, ApiError> {
         let nodes = api.core("nodes")?;
         let object = api
-            .object(nodes, "", node)?
+            .object(&nodes, "", node)?
             .ok_or_else(|| ApiError::not_found(nodes.names, node))?;
         Self::read(&object).ok_or_else(|| {
             ApiError::new(

@@ -76,13 +76,14 @@ async fn route(
             return document(api, &other, &request);
         }
     };
-    let Some(resources) = api.registry.version(&place.group, &place.version) else {
+    let kinds = api.registry.kinds();
+    let Some(resources) = kinds.version(&place.group, &place.version) else {
         return Ok(reply::nothing_there());
     };
     if (place.group.as_str(), place.resource.as_str()) == ("", "bindings") {
         return objects(
             api,
-            api.registry.resource("", "v1", "pods"),
+            kinds.resource("", "v1", "pods"),
             &user,
             &Place {
                 subresource: "binding".to_owned(),
@@ -99,21 +100,23 @@ async fn route(
 }
 
 fn document(api: &Api, target: &Target, request: &Request<Incoming>) -> Result<Reply, ApiError> {
+    let kinds = api.registry.kinds();
+    let (openapi, discovery) = (kinds.openapi(), kinds.discovery());
     // OpenAPI documents have media types of their own.
     match target {
-        Target::OpenApiV2 => return Ok(api.openapi.v2(request.headers())),
-        Target::OpenApiV3 => return Ok(api.openapi.v3()),
+        Target::OpenApiV2 => return Ok(openapi.v2(request.headers())),
+        Target::OpenApiV3 => return Ok(openapi.v3()),
         Target::OpenApiV3Document(path) => {
-            return Ok(api.openapi.v3_document(path, request.headers()));
+            return Ok(openapi.v3_document(path, request.headers()));
         }
         _ => {}
     }
     let accept = Accept::choose(request.headers())?;
     Ok(match target {
-        Target::CoreVersions => api.discovery.core_versions(accept, request.headers()),
-        Target::Groups => api.discovery.groups(accept, request.headers()),
-        Target::Group(group) => api.discovery.group(accept, group),
-        Target::Resources { group, version } => api.discovery.resources(accept, group, version),
+        Target::CoreVersions => discovery.core_versions(accept, request.headers()),
+        Target::Groups => discovery.groups(accept, request.headers()),
+        Target::Group(group) => discovery.group(accept, group),
+        Target::Resources { group, version } => discovery.resources(accept, group, version),
         _ => reply::nothing_there(),
     })
 }
@@ -146,19 +149,34 @@ async fn objects(
         query: &query,
         accept: Accept::choose(request.headers())?,
     };
+    let mut reply = answer(&call, api, resource, place, request).await?;
+    if let Some(warning) = resource.kind.deprecation() {
+        reply::warn(&mut reply, &[warning]);
+    }
+    Ok(reply)
+}
+
+async fn answer(
+    call: &Call<'_>,
+    api: &Arc<Api>,
+    resource: &Arc<Resource>,
+    place: &Place,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let names = resource.names;
     match place.subresource.as_str() {
-        "" if place.name.is_empty() => collection(&call, api, resource, request).await,
-        "" => object(&call, api, resource, request).await,
-        "status" if resource.kind.has_status() => part(&call, request).await,
-        "scale" if resource.kind.scale().is_some() => scaling(&call, request).await,
+        "" if place.name.is_empty() => collection(call, api, resource, request).await,
+        "" => object(call, api, resource, request).await,
+        "status" if resource.kind.has_status() => part(call, request).await,
+        "scale" if resource.kind.scale().is_some() => scaling(call, request).await,
         "finalize" if (names.group, names.plural) == ("", "namespaces") => {
             if request.method() != Method::PUT {
                 return Err(ApiError::method_not_allowed());
             }
             let (media_type, text) = text(request).await?;
-            namespace::finalize(&call, body::object(names, &media_type, &text)?).await
+            namespace::finalize(call, body::object(names, &media_type, &text)?).await
         }
-        _ if (names.group, names.plural) == ("", "pods") => pod::subresource(&call, request).await,
+        _ if (names.group, names.plural) == ("", "pods") => pod::subresource(call, request).await,
         _ => Err(ApiError::no_such_resource()),
     }
 }

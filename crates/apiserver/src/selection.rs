@@ -10,7 +10,6 @@ use serde::Deserialize;
 use seaway_objects::selector::{FieldSelector, LabelSelector};
 use seaway_store::{Event, Record};
 
-use crate::object;
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::status::ApiError;
@@ -122,7 +121,7 @@ impl Selection {
         }
         Ok(self
             .fields
-            .matches(&*resource.kind, &object::decode(resource.names, record)?))
+            .matches(&*resource.kind, &resource.decode(record)?))
     }
 }
 

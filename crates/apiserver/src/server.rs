@@ -22,11 +22,8 @@ use seaway_store::{Options, Store};
 use crate::admission::{self, Chain};
 use crate::api::Api;
 use crate::bootstrap;
-use crate::discovery::Discovery;
 use crate::error::Error;
 use crate::node::Nodes;
-use crate::object;
-use crate::openapi::OpenApi;
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::router;
@@ -113,8 +110,10 @@ impl Server {
         let (path, options) = (config.store.clone(), tuning.store.clone());
         let store =
             tokio::task::spawn_blocking(move || Store::open_with(&path, &options)).await??;
-        let kinds = seaway_objects::kinds::registry();
-        let registry = Registry::new(&kinds);
+        let registry = Registry::new(
+            seaway_objects::kinds::registry(),
+            &config.advertise.to_string(),
+        );
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in &config.listen {
             let failed = |source| Error::Listen {
@@ -126,10 +125,8 @@ impl Server {
             listeners.push(listener);
         }
         let api = Arc::new(Api {
-            store,
-            discovery: Discovery::new(&registry, &config.advertise.to_string()),
-            registry,
-            openapi: OpenApi::new(&kinds),
+            store: Arc::new(store),
+            registry: Arc::new(registry),
             admission: Chain::new(admission::plugins(
                 config.service_cidr,
                 config.node_port_range.clone(),
@@ -197,10 +194,10 @@ impl Server {
 
 /// Tells admission what the store holds already.
 fn replay(api: &Api) -> Result<(), crate::status::ApiError> {
-    for resource in api.registry.resources() {
+    for resource in api.registry.kinds().resources() {
         for record in api.store.list(&resource.prefix("")).0 {
             api.admission
-                .committed(None, Some(&object::decode(resource.names, &record)?));
+                .committed(None, Some(&resource.decode(&record)?));
         }
     }
     Ok(())

@@ -1,13 +1,15 @@
 //! What the API server must know of a kind of object. The machinery knows kinds only through [`Kind`];
 //! a new kind is one file in `kinds/` that implements [`Rules`] for its type, and a line in the registry.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
 
 use crate::field::FieldErrors;
 
 /// The names of a kind in the API, as discovery lists them.
 /// Source: Kubernetes API reference, `APIResource`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Names {
     /// API group; empty for the core group.
     pub group: &'static str,
@@ -31,13 +33,13 @@ pub struct Names {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// Header as printed.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// OpenAPI type: `string`, `integer`, `date`…
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// OpenAPI format; `name` marks the identifier.
-    pub format: &'static str,
+    pub format: Cow<'static, str>,
     /// What the column tells.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// 0 is always printed, 1 with `-o wide`.
     pub priority: i32,
 }
@@ -93,6 +95,64 @@ pub trait Kind: Send + Sync {
     fn scale(&self) -> Option<Scale>;
     /// Whether `metadata.deletionGracePeriodSeconds` means anything: only Pods; the value is the default grace.
     fn default_grace_seconds(&self, object: &Value) -> Option<i64>;
+    /// Fields of the object that the kind does not have, in Kubernetes' words: `unknown field "spec.foo"`.
+    fn unknown_fields(&self, object: &Value) -> Vec<String>;
+
+    /// The kind of a list of its objects.
+    fn list_kind(&self) -> String {
+        format!("{}List", self.names().kind)
+    }
+
+    /// Field errors of a changed object: by itself, and of the change.
+    fn validate_changed(&self, object: &Value, old: &Value) -> FieldErrors {
+        let mut errors = self.validate(object);
+        errors.extend(self.validate_update(object, old));
+        errors
+    }
+
+    /// Group and plural under which its objects are stored. Kinds that are served in several groups or versions share
+    /// one place, and each turns what is there into its own version.
+    fn storage(&self) -> (&'static str, &'static str) {
+        let names = self.names();
+        (names.group, names.plural)
+    }
+
+    /// Whether its objects are stored exactly as they are shown, so that nothing has to be read on the way out.
+    fn stored_as_shown(&self) -> bool {
+        true
+    }
+
+    /// Turns the stored form into this version. Only where [`Kind::stored_as_shown`] is false.
+    fn show_stored(&self, _object: &mut Value) {}
+
+    /// Turns an object of this version into the stored form.
+    fn make_stored(&self, _object: &mut Value) {}
+
+    /// Whether the items of a list say what they are, as those of custom resources do.
+    fn items_are_typed(&self) -> bool {
+        false
+    }
+
+    /// Whether strategic merge patches are understood; custom resources have no schema for it.
+    fn strategic_merge(&self) -> bool {
+        true
+    }
+
+    /// The verbs, where they differ from those of other kinds, in the order of discovery.
+    fn verbs(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// What whoever uses this version is warned of, `extensions/v1beta1 Ingress is deprecated …` for example.
+    fn deprecation(&self) -> Option<String> {
+        None
+    }
+
+    /// The schemas that OpenAPI documents show, by name, where they do not come from [`Kind::schema`]. `v2` asks for the
+    /// older dialect. References point to names; the reader turns them into the document's own.
+    fn published_schemas(&self, _v2: bool) -> Option<Map<String, Value>> {
+        None
+    }
 }
 
 /// The object is not what its type says.

@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod field;
 pub mod go_json;
+pub mod intern;
 pub mod kind;
 pub mod kinds;
 pub mod metadata;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::field::{FieldError, FieldErrors};
 use crate::kind::{Column, DecodeError, Kind, Names, Scale};
 use crate::names::NameRule;
-use crate::{decode, go_json, metadata, table};
+use crate::{decode, go_json, metadata, schema, table};
 
 /// What makes one kind different from the others. Only `Object` and `NAMES` must be given.
 pub trait Rules: Send + Sync + 'static {
@@ -274,6 +274,10 @@ impl<R: Rules> Kind for Typed<R> {
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         Self::read(object).map_or_else(|_| Vec::new(), |typed| R::fields(&typed))
+    }
+
+    fn unknown_fields(&self, object: &Value) -> Vec<String> {
+        schema::unknown_fields(self, object)
     }
 
     fn has_status(&self) -> bool {

@@ -139,6 +139,14 @@ fn extend_with_merge_keys(name: &str, schema: &mut Value) {
     }
 }
 
+/// The schema of a type and of all types that it refers to, by name.
+pub fn definitions_of<T: schemars::JsonSchema>() -> Map<String, Value> {
+    let settings = SchemaSettings::draft07().with(|s| s.definitions_path = "/$defs".into());
+    let mut generator = settings.into_generator();
+    generator.subschema_for::<T>();
+    generator.take_definitions(false)
+}
+
 /// Fields of the object that its kind does not have, in Kubernetes' words (`unknown field "spec.foo"`), in the order
 /// in which they stand there.
 pub fn unknown_fields(kind: &dyn Kind, object: &Value) -> Vec<String> {

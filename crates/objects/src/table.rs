@@ -20,10 +20,10 @@ pub const UNKNOWN: &str = "<unknown>";
 /// A column that is always printed.
 pub fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
     Column {
-        name,
-        kind,
-        format: "",
-        description,
+        name: name.into(),
+        kind: kind.into(),
+        format: "".into(),
+        description: description.into(),
         priority: 0,
     }
 }
@@ -39,7 +39,7 @@ pub fn wide(name: &'static str, kind: &'static str, description: &'static str) -
 /// The first column of every table.
 pub fn name_column() -> Column {
     Column {
-        format: "name",
+        format: "name".into(),
         ..column("Name", "string", documented::<ObjectMeta>("name"))
     }
 }

@@ -28,7 +28,7 @@ const VERSION: &str = "v1.36.0";
 /// The documents of all kinds that are served.
 pub(crate) struct OpenApi {
     /// By path: `api/v1`, `apis/apps/v1`.
-    v3: BTreeMap<String, Group>,
+    v3: BTreeMap<String, Arc<Group>>,
     index: OnceLock<Bytes>,
     v2: OnceLock<Document>,
 }
@@ -74,20 +74,29 @@ const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protob
 const PROTOBUF_REPLY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 impl OpenApi {
-    /// The documents of these kinds; nothing is made yet.
-    pub(crate) fn new(kinds: &[Arc<dyn Kind>]) -> Self {
-        let mut v3: BTreeMap<String, Group> = BTreeMap::new();
+    /// The documents of these kinds; nothing is made yet. Those of groups that are as they were `before` are kept.
+    pub(crate) fn new(kinds: &[Arc<dyn Kind>], before: Option<&Self>) -> Self {
+        let mut groups: BTreeMap<String, Vec<Arc<dyn Kind>>> = BTreeMap::new();
         for kind in kinds {
-            let group = v3
-                .entry(operations::root(kind.names()))
-                .or_insert_with(|| Group {
-                    kinds: Vec::new(),
-                    document: OnceLock::new(),
-                });
-            group.kinds.push(Arc::clone(kind));
+            let group = groups.entry(operations::root(kind.names())).or_default();
+            group.push(Arc::clone(kind));
         }
+        let document = |(path, kinds): (String, Vec<Arc<dyn Kind>>)| {
+            let known = before.and_then(|b| b.v3.get(&path));
+            let same = |known: &&Arc<Group>| {
+                known.kinds.len() == kinds.len()
+                    && std::iter::zip(&known.kinds, &kinds).all(|(a, b)| Arc::ptr_eq(a, b))
+            };
+            let group = known.filter(same).cloned().unwrap_or_else(|| {
+                Arc::new(Group {
+                    kinds,
+                    document: OnceLock::new(),
+                })
+            });
+            (path, group)
+        };
         Self {
-            v3,
+            v3: groups.into_iter().map(document).collect(),
             index: OnceLock::new(),
             v2: OnceLock::new(),
         }
@@ -207,7 +216,7 @@ mod tests {
     use seaway_objects::kinds;
 
     fn document(path: &str) -> Value {
-        let api = OpenApi::new(&kinds::registry());
+        let api = OpenApi::new(&kinds::registry(), None);
         serde_json::from_slice(&api.v3[path].document().bytes).expect("JSON")
     }
 
@@ -224,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let api = OpenApi::new(&kinds::registry());
+        let api = OpenApi::new(&kinds::registry(), None);
         let v3 = api.v3.values().map(|g| g.document());
         let v2 = Document::new(&api.swagger());
         for document in v3.chain([&v2]) {
@@ -274,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_index_names_every_version_and_its_hash() {
-        let api = OpenApi::new(&kinds::registry());
+        let api = OpenApi::new(&kinds::registry(), None);
         let paths: Vec<&String> = api.v3.keys().collect();
         assert_eq!(
             paths,
@@ -289,7 +298,7 @@ mod tests {
 
     #[test]
     fn version_2_is_json_or_a_document_without_definitions() {
-        let api = OpenApi::new(&kinds::registry());
+        let api = OpenApi::new(&kinds::registry(), None);
         let ask = |accept: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -305,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_a_client_has_is_not_sent_again() {
-        let api = OpenApi::new(&kinds::registry());
+        let api = OpenApi::new(&kinds::registry(), None);
         let first = api.v3_document("api/v1", &HeaderMap::new());
         let mut headers = HeaderMap::new();
         headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status, WatchEvent};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    DeleteOptions, ListMeta, ObjectMeta, Status, WatchEvent,
+};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -34,7 +36,11 @@ impl Dialect {
 
 /// Name of the schema of a list of the kind.
 pub(super) fn list_name(kind: &dyn Kind) -> String {
-    format!("{}List", kind.schema_name())
+    let list = kind.list_kind();
+    match kind.schema_name().rsplit_once('.') {
+        Some((package, _)) => format!("{package}.{list}"),
+        None => list,
+    }
 }
 
 /// Name of the schema of a type.
@@ -67,7 +73,19 @@ pub(super) fn schemas(kinds: &[&Arc<dyn Kind>], dialect: Dialect) -> Map<String,
         PATCH.to_owned(),
         json!({"description": patch, "type": "object"}),
     );
+    let mut ready = Map::new();
     for kind in kinds {
+        all.insert(list_name(kind.as_ref()), list_schema(kind.as_ref()));
+        if let Some(published) = kind.published_schemas(dialect == Dialect::V2) {
+            ready.extend(published.into_iter().map(|(name, schema)| {
+                let schema = refer(schema, dialect);
+                (name, schema)
+            }));
+            for one in schema::definitions_of::<ObjectMeta>() {
+                all.entry(one.0).or_insert(one.1);
+            }
+            continue;
+        }
         let definitions = schema::definitions(kind.as_ref());
         all.extend(
             definitions
@@ -75,20 +93,18 @@ pub(super) fn schemas(kinds: &[&Arc<dyn Kind>], dialect: Dialect) -> Map<String,
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
-        all.insert(list_name(kind.as_ref()), list_schema(kind.as_ref()));
     }
-    all.into_iter()
-        .map(|(name, schema)| {
-            let schema = translate(&schema, dialect, &name);
-            (name, schema)
-        })
-        .collect()
+    let all = all.into_iter().map(|(name, schema)| {
+        let schema = translate(&schema, dialect, &name);
+        (name, schema)
+    });
+    all.chain(ready).collect()
 }
 
 fn list_schema(kind: &dyn Kind) -> Value {
     let names = kind.names();
     json!({
-        "description": format!("{}List is a list of {}.", names.kind, names.plural),
+        "description": format!("{} is a list of {}", kind.list_kind(), names.kind),
         "type": "object",
         "required": ["items"],
         "properties": {
@@ -98,7 +114,7 @@ fn list_schema(kind: &dyn Kind) -> Value {
             "items": {"type": "array", "items": {"$ref": format!("{REFERENCE}{}", kind.schema_name())}},
         },
         "x-kubernetes-group-version-kind": [
-            {"group": names.group, "kind": format!("{}List", names.kind), "version": names.version},
+            {"group": names.group, "kind": kind.list_kind(), "version": names.version},
         ],
     })
 }
@@ -159,4 +175,22 @@ fn translate_reference(map: &Map<String, Value>, target: &str, dialect: Dialect)
         }
     }
     Value::Object(out)
+}
+
+/// A schema that is in the dialect already, but for where its references point to.
+fn refer(schema: Value, dialect: Dialect) -> Value {
+    match schema {
+        Value::Object(mut map) => {
+            if let Some(target) = map.get("$ref").and_then(Value::as_str)
+                && let Some(name) = target.strip_prefix(REFERENCE)
+                && let Value::Object(reference) = dialect.reference(name)
+            {
+                map.extend(reference);
+            }
+            let refer = |(key, value)| (key, refer(value, dialect));
+            Value::Object(map.into_iter().map(refer).collect())
+        }
+        Value::Array(list) => list.into_iter().map(|v| refer(v, dialect)).collect(),
+        plain => plain,
+    }
 }

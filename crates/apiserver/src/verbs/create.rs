@@ -86,7 +86,7 @@ async fn store_named(call: &Call<'_>, mut object: Value) -> Result<Value, ApiErr
         let taken = call.api.store.get(&call.key()).is_some();
         return if taken { Err(exists()) } else { Ok(object) };
     }
-    let write = Write::Put(object::encode(&object)?);
+    let write = Write::Put(call.resource.encode(&object)?);
     let event = match call
         .api
         .store

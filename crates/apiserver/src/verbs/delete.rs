@@ -177,7 +177,9 @@ pub(crate) async fn delete_all(call: &Call<'_>, options: &Options) -> Result<Rep
             // Somebody else was quicker.
             Err(e) if e.reason == "NotFound" => {}
             Err(e) => return Err(e),
-            Ok(Outcome::Gone(object) | Outcome::Going(object)) => items.push(list::untyped(object)),
+            Ok(Outcome::Gone(object) | Outcome::Going(object)) => {
+                items.push(call.resource.item(object))
+            }
         }
     }
     let mut metadata = Map::new();
@@ -233,7 +235,7 @@ async fn attempt(
     if options.is_dry() || object == old {
         return Ok(Some(Outcome::Going(object)));
     }
-    let write = Write::Put(object::encode(&object)?);
+    let write = Write::Put(call.resource.encode(&object)?);
     match call
         .api
         .store

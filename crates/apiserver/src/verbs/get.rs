@@ -25,12 +25,7 @@ pub(crate) fn get(call: &Call<'_>) -> Result<Reply, ApiError> {
     let record = call.record()?;
     if call.accept.form == Form::Objects && call.accept.encoding == Encoding::Json {
         let mut out = Vec::with_capacity(record.value.len() + 128);
-        object::render(
-            &mut out,
-            &call.resource.head,
-            &record.value,
-            record.revision,
-        );
+        call.resource.render(&mut out, &record, record.revision)?;
         out.push(b'\n');
         return Ok(reply::bytes(StatusCode::OK, JSON, out));
     }

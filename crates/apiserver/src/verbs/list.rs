@@ -11,7 +11,6 @@ use seaway_store::{Error as StoreError, Record};
 
 use crate::api::{Call, store_error};
 use crate::negotiate::{Encoding, Form};
-use crate::object;
 use crate::query::{VersionMatch, refuse_option};
 use crate::reply::{self, JSON, Reply};
 use crate::selection::Selection;
@@ -43,7 +42,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let selection = Selection::of(call.query, call.resource)?;
     let page = page(call, &selection)?;
     if call.accept.form == Form::Objects && call.accept.encoding == Encoding::Json {
-        return Ok(reply::bytes(StatusCode::OK, JSON, render(call, &page)));
+        return Ok(reply::bytes(StatusCode::OK, JSON, render(call, &page)?));
     }
     let metadata = page.metadata();
     let decoded = page
@@ -53,7 +52,10 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         .collect::<Result<Vec<Value>, ApiError>>()?;
     let shown = match call.accept.form {
         Form::Objects => {
-            let items = decoded.into_iter().map(untyped).collect();
+            let items = decoded
+                .into_iter()
+                .map(|object| call.resource.item(object))
+                .collect();
             list_of(call, metadata, items)
         }
         Form::Metadata => json!({
@@ -77,7 +79,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
 /// A list object of these items.
 pub(crate) fn list_of(call: &Call<'_>, metadata: Map<String, Value>, items: Vec<Value>) -> Value {
     json!({
-        "kind": format!("{}List", call.resource.names.kind),
+        "kind": call.resource.kind.list_kind(),
         "apiVersion": call.resource.api_version,
         "metadata": metadata,
         "items": items,
@@ -207,22 +209,26 @@ impl Page {
     }
 }
 
-fn render(call: &Call<'_>, page: &Page) -> Vec<u8> {
+fn render(call: &Call<'_>, page: &Page) -> Result<Vec<u8>, ApiError> {
     let size: usize = page.records.iter().map(|r| r.value.len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);
     let metadata = Value::Object(page.metadata());
-    let (kind, version) = (call.resource.names.kind, &call.resource.api_version);
+    let (kind, version) = (call.resource.kind.list_kind(), &call.resource.api_version);
     out.extend_from_slice(
-        format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[").as_bytes(),
+        format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+        )
+        .as_bytes(),
     );
     for (index, record) in page.records.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        object::render(&mut out, "", &record.value, record.revision);
+        call.resource
+            .render_item(&mut out, record, record.revision)?;
     }
     out.extend_from_slice(b"]}\n");
-    out
+    Ok(out)
 }
 
 impl Continue {

@@ -54,12 +54,24 @@ impl Patch {
     /// What it makes of an object.
     pub(crate) fn apply(&self, call: &Call<'_>, object: &Value) -> Result<Value, ApiError> {
         let patched = match self {
+            Self::Strategic(_) if !call.resource.kind.strategic_merge() => {
+                return Err(no_strategic_merge());
+            }
             Self::Json(operations) => patch::json(object, operations),
             Self::Merge(changes) => patch::merge(object, changes),
             Self::Strategic(changes) => patch::strategic(&*call.resource.kind, object, changes),
         };
         patched.map_err(|e| refused(&e))
     }
+}
+
+/// Custom resources have nothing that says how their lists merge.
+fn no_strategic_merge() -> ApiError {
+    ApiError::unsupported_media_type(&[
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ])
 }
 
 /// What a client is told of a patch that does not fit.

@@ -105,9 +105,7 @@ async fn store_changed(
             kind.default(&mut object);
             kind.prepare_update(&mut object, old);
             undo.extend(admission.admit(Stage::Admit, &request, &mut object)?);
-            let mut errors = kind.validate(&object);
-            errors.extend(kind.validate_update(&object, old));
-            call.valid(&errors)?;
+            call.valid(&kind.validate_changed(&object, old))?;
             undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);
         }
         Part::Status => {
@@ -125,7 +123,7 @@ async fn store_changed(
             .await
             .map(|gone| gone.then_some(object));
     }
-    let write = Write::Put(object::encode(&object)?);
+    let write = Write::Put(call.resource.encode(&object)?);
     match call
         .api
         .store

@@ -214,6 +214,8 @@ impl Watching {
                     self.encoder.change(out, &self.selection, &event)?;
                 }
             }
+            // Its kind is served no more, or otherwise than it was.
+            () = self.encoder.resource.retired.cancelled() => self.done = true,
             _ = tick => self.bookmark_now(out)?,
         }
         Ok(())
@@ -267,7 +269,7 @@ impl Encoder {
     ) -> Result<(), ApiError> {
         if self.form == Form::Objects {
             out.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":").as_bytes());
-            object::render(out, &self.resource.head, &record.value, revision);
+            self.resource.render(out, record, revision)?;
             out.extend_from_slice(b"}\n");
             return Ok(());
         }
@@ -275,7 +277,7 @@ impl Encoder {
             revision,
             ..record.clone()
         };
-        let mut decoded = object::decode(self.resource.names, &record)?;
+        let mut decoded = self.resource.decode(&record)?;
         let shown = if self.form == Form::Table {
             self.table(decoded)
         } else {
