@@ -139,7 +139,23 @@ fn with_detail(text: String, detail: &str) -> String {
 
 /// A value as Go's `field.Error` prints it: strings quoted, everything else as JSON.
 fn shown(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+    let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    if text.starts_with('"') {
+        text
+    } else {
+        escape_html(text)
+    }
+}
+
+/// JSON text as Go writes it, which might stand in HTML: these characters occur in its strings only.
+pub(crate) fn escape_html(text: String) -> String {
+    if text.contains(['<', '>', '&']) {
+        text.replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026")
+    } else {
+        text
+    }
 }
 
 /// Immutable fields: `what` is the path; nothing when both are equal.

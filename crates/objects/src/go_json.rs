@@ -22,6 +22,7 @@ const KEEPS_EMPTY: &[(&str, &str)] = &[
     ("HTTPHeader", "*"),
     ("HostPathVolumeSource", "type"),
     ("IngressSpec", "ingressClassName"),
+    ("JobStatus", "failedIndexes"),
     ("LeaseSpec", "holderIdentity"),
     ("NodeSystemInfo", "*"),
     ("OwnerReference", "*"),
@@ -29,6 +30,7 @@ const KEEPS_EMPTY: &[(&str, &str)] = &[
     ("PodSpec", "runtimeClassName"),
     ("ServicePort", "appProtocol"),
     ("ServiceSpec", "loadBalancerClass"),
+    ("SuccessPolicyRule", "succeededIndexes"),
 ];
 
 /// As [`KEEPS_EMPTY`], for types that have the same name in several groups: kind of the object, type, field.
@@ -44,6 +46,11 @@ const DROPS_ZERO: &[(&str, &str)] = &[
     ("Container", "tty"),
     ("ContainerPort", "hostPort"),
     ("ContainerStateTerminated", "signal"),
+    ("DaemonSetSpec", "minReadySeconds"),
+    ("DaemonSetStatus", "numberAvailable"),
+    ("DaemonSetStatus", "numberUnavailable"),
+    ("DaemonSetStatus", "observedGeneration"),
+    ("DaemonSetStatus", "updatedNumberScheduled"),
     ("DeploymentSpec", "minReadySeconds"),
     ("DeploymentSpec", "paused"),
     ("DeploymentStatus", "availableReplicas"),
@@ -57,6 +64,9 @@ const DROPS_ZERO: &[(&str, &str)] = &[
     ("EphemeralContainer", "tty"),
     ("Event", "count"),
     ("EventSeries", "count"),
+    ("JobStatus", "active"),
+    ("JobStatus", "failed"),
+    ("JobStatus", "succeeded"),
     ("NodeSpec", "unschedulable"),
     ("ObjectMeta", "generation"),
     ("PodCondition", "observedGeneration"),
@@ -82,6 +92,11 @@ const DROPS_ZERO: &[(&str, &str)] = &[
     ("ServicePort", "nodePort"),
     ("ServiceSpec", "healthCheckNodePort"),
     ("ServiceSpec", "publishNotReadyAddresses"),
+    ("StatefulSetSpec", "minReadySeconds"),
+    ("StatefulSetStatus", "currentReplicas"),
+    ("StatefulSetStatus", "observedGeneration"),
+    ("StatefulSetStatus", "readyReplicas"),
+    ("StatefulSetStatus", "updatedReplicas"),
     ("VolumeMount", "readOnly"),
 ];
 

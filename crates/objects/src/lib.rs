@@ -6,6 +6,8 @@
 pub mod decode;
 pub mod field;
 pub mod go_json;
+pub mod go_value;
+pub mod indexes;
 pub mod intern;
 pub mod kind;
 pub mod kinds;
@@ -17,3 +19,4 @@ pub mod rules;
 pub mod schema;
 pub mod selector;
 pub mod table;
+pub mod text_diff;

@@ -6,8 +6,9 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::pod_template;
+use super::{int_or_percent, pod_template, workload_status};
 use crate::field::{FieldError, FieldErrors, immutable, not_negative};
+use crate::go_value::Go;
 use crate::kind::{Column, Names, Scale};
 use crate::rules::Rules;
 use crate::table;
@@ -77,7 +78,11 @@ impl Rules for Deployments {
             written,
             "deployment",
         ));
-        errors.extend(pod_template::validate(&spec.template, "spec.template"));
+        errors.extend(pod_template::validate(
+            &spec.template,
+            "spec.template",
+            "ReplicaSet",
+        ));
         errors.extend(validate_strategy(&spec.strategy.unwrap_or_default()));
         let min_ready = spec.min_ready_seconds.unwrap_or(0);
         errors.extend(not_negative(min_ready.into(), "spec.minReadySeconds"));
@@ -103,6 +108,50 @@ impl Rules for Deployments {
     fn validate_update(new: &Deployment, old: &Deployment) -> FieldErrors {
         let selector = |o: &Deployment| o.spec.clone().unwrap_or_default().selector;
         immutable(&selector(new), &selector(old), "spec.selector")
+    }
+
+    fn validate_status(new: &Deployment, old: &Deployment) -> FieldErrors {
+        let status = new.status.clone().unwrap_or_default();
+        let replicas = status.replicas.unwrap_or(0);
+        let ready = status.ready_replicas.unwrap_or(0);
+        let available = ("availableReplicas", status.available_replicas.unwrap_or(0));
+        let updated = ("updatedReplicas", status.updated_replicas.unwrap_or(0));
+        let mut errors = workload_status::not_below_zero(&[
+            (
+                "observedGeneration",
+                status.observed_generation.unwrap_or(0),
+            ),
+            ("replicas", replicas.into()),
+            ("updatedReplicas", updated.1.into()),
+            ("readyReplicas", ready.into()),
+            ("availableReplicas", available.1.into()),
+            (
+                "unavailableReplicas",
+                status.unavailable_replicas.unwrap_or(0).into(),
+            ),
+            (
+                "terminatingReplicas",
+                status.terminating_replicas.unwrap_or(0).into(),
+            ),
+            ("collisionCount", status.collision_count.unwrap_or(0).into()),
+        ]);
+        let parts = [updated, ("readyReplicas", ready), available];
+        errors.extend(workload_status::at_most(
+            &parts,
+            replicas,
+            "status.replicas",
+        ));
+        errors.extend(workload_status::at_most(
+            &[available],
+            ready,
+            "readyReplicas",
+        ));
+        let before = old
+            .status
+            .as_ref()
+            .and_then(|status| status.collision_count);
+        errors.extend(workload_status::collisions(status.collision_count, before));
+        errors
     }
 
     fn columns() -> Vec<Column> {
@@ -168,59 +217,53 @@ fn validate_strategy(strategy: &DeploymentStrategy) -> FieldErrors {
             )],
         },
         other => vec![FieldError::not_supported(
-            format!("{at}.type"),
-            other,
+            at,
+            Go::fields([
+                ("Type", Go::from(other)),
+                ("RollingUpdate", rolling.map_or(Go::NIL, rolling_in_go)),
+            ]),
             &["Recreate", "RollingUpdate"],
         )],
     }
 }
 
+fn rolling_in_go(rolling: &RollingUpdateDeployment) -> Go {
+    // Left out is zero there.
+    let amount = |value: &Option<IntOrString>| {
+        let value = value.clone().unwrap_or(IntOrString::Int(0));
+        Go::from(serde_json::to_value(value).unwrap_or_default())
+    };
+    Go::fields([
+        ("MaxUnavailable", amount(&rolling.max_unavailable)),
+        ("MaxSurge", amount(&rolling.max_surge)),
+    ])
+}
+
 fn validate_rolling(rolling: &RollingUpdateDeployment, at: &str) -> FieldErrors {
+    let unavailable = rolling.max_unavailable.as_ref();
+    let unavailable_at = format!("{at}.maxUnavailable");
     let mut errors = FieldErrors::new();
-    let parts = [
-        ("maxUnavailable", rolling.max_unavailable.as_ref()),
-        ("maxSurge", rolling.max_surge.as_ref()),
-    ];
-    let mut zeros = 0;
-    for (field, value) in parts {
-        let at = format!("{at}.{field}");
-        match value {
-            None => zeros += 1,
-            Some(IntOrString::Int(number)) => {
-                errors.extend(not_negative((*number).into(), &at));
-                zeros += usize::from(*number == 0);
-            }
-            Some(IntOrString::String(text)) => match percent(text) {
-                None => errors.push(FieldError::invalid(
-                    at,
-                    text,
-                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-                )),
-                Some(value) => {
-                    zeros += usize::from(value == 0);
-                    if field == "maxUnavailable" && value > 100 {
-                        errors.push(FieldError::invalid(at, text, "must not be greater than 100%"));
-                    }
-                }
-            },
-        }
+    for (value, at) in [
+        (unavailable, unavailable_at.clone()),
+        (rolling.max_surge.as_ref(), format!("{at}.maxSurge")),
+    ] {
+        errors.extend(
+            value
+                .map(|value| int_or_percent::validate(value, &at))
+                .into_iter()
+                .flatten(),
+        );
     }
-    if zeros == 2 {
+    if int_or_percent::is_zero(unavailable) && int_or_percent::is_zero(rolling.max_surge.as_ref()) {
         errors.push(FieldError::invalid(
-            format!("{at}.maxUnavailable"),
-            0,
+            unavailable_at.clone(),
+            unavailable,
             "may not be 0 when `maxSurge` is 0",
         ));
     }
+    let share = unavailable.map(|value| int_or_percent::validate_share(value, &unavailable_at));
+    errors.extend(share.into_iter().flatten());
     errors
-}
-
-fn percent(text: &str) -> Option<u64> {
-    let digits = text.strip_suffix('%')?;
-    digits
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]
@@ -316,7 +359,7 @@ mod tests {
         assert_eq!(
             errors(&object),
             [
-                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"
             ]
         );
         object["spec"]["strategy"]["rollingUpdate"] =

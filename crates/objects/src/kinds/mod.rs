@@ -1,10 +1,14 @@
 //! Every kind that the API serves, one file each.
 
 mod config_map;
+mod controller_revision;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod int_or_percent;
+mod job;
 mod lease;
 mod namespace;
 mod node;
@@ -15,6 +19,8 @@ mod replication_controller;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
+mod workload_status;
 
 use std::sync::Arc;
 
@@ -40,6 +46,10 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<service::Services>(),
         kind::<deployment::Deployments>(),
         kind::<replica_set::ReplicaSets>(),
+        kind::<daemon_set::DaemonSets>(),
+        kind::<stateful_set::StatefulSets>(),
+        kind::<controller_revision::ControllerRevisions>(),
+        kind::<job::Jobs>(),
         kind::<lease::Leases>(),
         kind::<endpoint_slice::EndpointSlices>(),
     ]
@@ -132,7 +142,12 @@ mod tests {
         let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
         let spec = match kind {
             "Pod" => template["spec"].clone(),
-            "Deployment" | "ReplicaSet" | "ReplicationController" => json!({"template": template}),
+            "Deployment"
+            | "ReplicaSet"
+            | "ReplicationController"
+            | "DaemonSet"
+            | "StatefulSet"
+            | "Job" => json!({"template": template}),
             "Service" => json!({"ports": [{"port": 80}]}),
             _ => json!({}),
         };
@@ -141,7 +156,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn reading_never_panics(bytes in "[\\[\\]{}:,\"a-z0-9]{0,60}", index in 0usize..14) {
+        fn reading_never_panics(bytes in "[\\[\\]{}:,\"a-z0-9]{0,60}", index in 0usize..64) {
             let kinds = registry();
             let kind = &kinds[index % kinds.len()];
             if let Ok(value) = serde_json::from_str::<Value>(&bytes) {

@@ -1,5 +1,4 @@
-//! What ReplicationControllers, ReplicaSets and Deployments share: the Pod template and the selector that must find
-//! its Pods.
+//! What all controllers of Pods share: the Pod template and the selector that must find its Pods.
 
 use std::collections::BTreeMap;
 
@@ -28,21 +27,40 @@ pub(super) fn default(template: &mut PodTemplateSpec) {
     }
 }
 
-/// The template by itself. `at` is its path.
-pub(super) fn validate(template: &PodTemplateSpec, at: &str) -> FieldErrors {
+/// The template by itself, whatever it is for. `at` is its path. Source: `ValidatePodTemplateSpec`.
+pub(super) fn validate_spec(template: &PodTemplateSpec, at: &str) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let meta = template.metadata.as_ref();
     errors.extend(validate_labels(
         meta.and_then(|m| m.labels.as_ref()),
-        &format!("{at}.metadata.labels"),
+        &format!("{at}.labels"),
     ));
     errors.extend(validate_annotations(
         meta.and_then(|m| m.annotations.as_ref()),
-        &format!("{at}.metadata.annotations"),
+        &format!("{at}.annotations"),
     ));
     let spec = template.spec.clone().unwrap_or_default();
     errors.extend(pod::validate::validate_spec(&spec, &format!("{at}.spec")));
-    let restart = spec.restart_policy.as_deref().unwrap_or("Always");
+    if spec
+        .ephemeral_containers
+        .is_some_and(|list| !list.is_empty())
+    {
+        errors.push(FieldError::forbidden(
+            format!("{at}.spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
+    }
+    errors
+}
+
+/// The Pods of the template must run for ever, as those of all controllers but the Job. `of` is the controller's kind
+/// in the message.
+pub(super) fn runs_for_ever(template: &PodTemplateSpec, at: &str, of: &str) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let spec = template.spec.as_ref();
+    let restart = spec
+        .and_then(|spec| spec.restart_policy.as_deref())
+        .unwrap_or("Always");
     if restart != "Always" {
         errors.push(FieldError::not_supported(
             format!("{at}.spec.restartPolicy"),
@@ -50,23 +68,43 @@ pub(super) fn validate(template: &PodTemplateSpec, at: &str) -> FieldErrors {
             &["Always"],
         ));
     }
-    if spec.active_deadline_seconds.is_some() {
+    if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
         errors.push(FieldError::forbidden(
             format!("{at}.spec.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
+            &format!("activeDeadlineSeconds in {of} is not Supported"),
         ));
     }
     errors
 }
 
-/// The template must make Pods that the selector finds.
+/// The template of Pods that run for ever: [`validate_spec`] and [`runs_for_ever`].
+pub(super) fn validate(template: &PodTemplateSpec, at: &str, of: &str) -> FieldErrors {
+    let mut errors = validate_spec(template, at);
+    errors.extend(runs_for_ever(template, at, of));
+    errors
+}
+
+/// The template must make Pods that the selector finds. A selector of everything is complained about elsewhere.
 pub(super) fn validate_match(
     selector: &LabelSelector,
     template: Option<&PodTemplateSpec>,
     at: &str,
 ) -> FieldErrors {
-    let labels = labels(template);
-    if selector.matches(&labels) {
+    if selector.is_everything() {
+        return FieldErrors::new();
+    }
+    validate_match_strictly(selector, template, at)
+}
+
+/// As [`validate_match`].
+pub(super) fn validate_match_strictly(
+    selector: &LabelSelector,
+    template: Option<&PodTemplateSpec>,
+    at: &str,
+) -> FieldErrors {
+    let meta = template.and_then(|template| template.metadata.as_ref());
+    let labels = meta.and_then(|meta| meta.labels.clone());
+    if selector.matches(&labels.clone().unwrap_or_default()) {
         FieldErrors::new()
     } else {
         vec![FieldError::invalid(

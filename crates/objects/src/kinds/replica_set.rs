@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use serde_json::Value;
 
-use super::pod_template;
+use super::{pod_template, workload_status};
 use crate::field::{FieldError, FieldErrors, immutable, not_negative};
 use crate::kind::{Column, Names, Scale};
 use crate::rules::Rules;
@@ -59,7 +59,11 @@ impl Rules for ReplicaSets {
         ));
         match &spec.template {
             None => errors.push(FieldError::required("spec.template", "")),
-            Some(template) => errors.extend(pod_template::validate(template, "spec.template")),
+            Some(template) => errors.extend(pod_template::validate(
+                template,
+                "spec.template",
+                "ReplicaSet",
+            )),
         }
         errors
     }
@@ -67,6 +71,38 @@ impl Rules for ReplicaSets {
     fn validate_update(new: &ReplicaSet, old: &ReplicaSet) -> FieldErrors {
         let selector = |o: &ReplicaSet| o.spec.clone().unwrap_or_default().selector;
         immutable(&selector(new), &selector(old), "spec.selector")
+    }
+
+    fn validate_status(new: &ReplicaSet, _old: &ReplicaSet) -> FieldErrors {
+        let status = new.status.clone().unwrap_or_default();
+        let labeled = (
+            "fullyLabeledReplicas",
+            status.fully_labeled_replicas.unwrap_or(0),
+        );
+        let ready = ("readyReplicas", status.ready_replicas.unwrap_or(0));
+        let available = ("availableReplicas", status.available_replicas.unwrap_or(0));
+        let mut errors = workload_status::not_below_zero(&[
+            ("replicas", status.replicas.into()),
+            ("fullyLabeledReplicas", labeled.1.into()),
+            ("readyReplicas", ready.1.into()),
+            ("availableReplicas", available.1.into()),
+            (
+                "observedGeneration",
+                status.observed_generation.unwrap_or(0),
+            ),
+        ]);
+        let parts = [labeled, ready, available];
+        errors.extend(workload_status::at_most(
+            &parts,
+            status.replicas,
+            "status.replicas",
+        ));
+        errors.extend(workload_status::at_most(
+            &[available],
+            ready.1,
+            "readyReplicas",
+        ));
+        errors
     }
 
     fn columns() -> Vec<Column> {

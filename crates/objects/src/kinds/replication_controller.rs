@@ -5,10 +5,9 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
-use super::pod_template;
+use super::{pod_template, workload_status};
 use crate::field::{FieldError, FieldErrors, not_negative};
 use crate::kind::{Column, Names, Scale};
-use crate::metadata::validate_labels;
 use crate::rules::Rules;
 use crate::selector::LabelSelector;
 use crate::table;
@@ -69,7 +68,6 @@ impl Rules for ReplicationControllers {
         if selector.is_empty() {
             errors.push(FieldError::required("spec.selector", ""));
         }
-        errors.extend(validate_labels(Some(&selector), "spec.selector"));
         errors.extend(not_negative(
             spec.replicas.unwrap_or(1).into(),
             "spec.replicas",
@@ -85,9 +83,45 @@ impl Rules for ReplicationControllers {
                         "spec.template",
                     ));
                 }
-                errors.extend(pod_template::validate(template, "spec.template"));
+                errors.extend(pod_template::validate(
+                    template,
+                    "spec.template",
+                    "ReplicationController",
+                ));
             }
         }
+        errors
+    }
+
+    fn validate_status(new: &ReplicationController, _old: &ReplicationController) -> FieldErrors {
+        let status = new.status.clone().unwrap_or_default();
+        let labeled = (
+            "fullyLabeledReplicas",
+            status.fully_labeled_replicas.unwrap_or(0),
+        );
+        let ready = ("readyReplicas", status.ready_replicas.unwrap_or(0));
+        let available = ("availableReplicas", status.available_replicas.unwrap_or(0));
+        let mut errors = workload_status::not_below_zero(&[
+            ("replicas", status.replicas.into()),
+            ("fullyLabeledReplicas", labeled.1.into()),
+            ("readyReplicas", ready.1.into()),
+            ("availableReplicas", available.1.into()),
+            (
+                "observedGeneration",
+                status.observed_generation.unwrap_or(0),
+            ),
+        ]);
+        let parts = [labeled, ready, available];
+        errors.extend(workload_status::at_most(
+            &parts,
+            status.replicas,
+            "status.replicas",
+        ));
+        errors.extend(workload_status::at_most(
+            &[available],
+            ready.1,
+            "readyReplicas",
+        ));
         errors
     }
 

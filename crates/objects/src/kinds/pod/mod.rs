@@ -1,6 +1,7 @@
 //! Pod: containers that share a network and a life.
 
 pub(super) mod defaults;
+pub(super) mod internal;
 mod qos;
 mod row;
 mod update;

@@ -224,6 +224,56 @@ fn only_the_image_and_a_few_others_may_change() {
     );
 }
 
+#[test]
+fn a_refused_change_is_shown_as_kubernetes_shows_it() {
+    let old = created(json!({"nodeName": "n", "containers": [
+        {"name": "c", "image": "busybox", "command": ["sleep", "3600"], "ports": [{"containerPort": 80}]}]}));
+    let mut new = old.clone();
+    let container = &mut new["spec"]["containers"][0];
+    container["command"] = json!(["other"]);
+    container
+        .as_object_mut()
+        .expect("a container")
+        .remove("ports");
+    let errors = pods().validate_update(&new, &old);
+    let (words, difference) = errors[0].message.split_once('\n').expect("a difference");
+    assert!(words.starts_with(
+        "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+    ));
+    assert_eq!(
+        difference,
+        "@@ -6,20 +6,11 @@\n    \"Name\": \"c\",\n    \"Image\": \"busybox\",\n    \"Command\": [\n-    \"sleep\",\n-    \"3600\"\n+    \"other\"\n    ],\n    \"Args\": null,\n    \"WorkingDir\": \"\",\n-   \"Ports\": [\n-    {\n-     \"Name\": \"\",\n-     \"HostPort\": 0,\n-     \"ContainerPort\": 80,\n-     \"Protocol\": \"TCP\",\n-     \"HostIP\": \"\"\n-    }\n-   ],\n+   \"Ports\": null,\n    \"EnvFrom\": null,\n    \"Env\": null,\n    \"Resources\": {\n"
+    );
+}
+
+#[test]
+fn gates_only_open_and_choose_the_node_before_they_do() {
+    let gated = json!({"containers": [{"name": "c", "image": "i:1"}], "schedulingGates": [{"name": "a"}], "nodeSelector": {"x": "y"}});
+    let old = created(gated);
+    let change = |patch: Value| {
+        let mut new = old.clone();
+        json_patch::merge(&mut new, &patch);
+        let errors = pods().validate_update(&new, &old);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        change(json!({"spec": {"schedulingGates": null, "nodeSelector": {"z": "1"}}})),
+        [""; 0]
+    );
+    assert_eq!(
+        change(json!({"spec": {"schedulingGates": [{"name": "b"}]}})),
+        [
+            "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'b'"
+        ]
+    );
+    assert_eq!(
+        change(json!({"spec": {"nodeSelector": {"x": "z"}}})),
+        [
+            "spec.nodeSelector: Invalid value: {\"x\":\"z\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+        ]
+    );
+}
+
 fn row(spec: Value, status: Value, deleted: bool) -> [Value; 3] {
     let mut pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
     if deleted {
