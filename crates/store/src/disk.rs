@@ -1,4 +1,8 @@
 //! The SQLite file: what survives. Memory is filled from it at start; after that it is only written.
+//!
+//! It is one table of events, in the order in which they happened: a write adds a row at the end and touches nothing
+//! else. What an event replaced stays until memory forgets that event, so that a watch that was cut off goes on where it
+//! was after a restart, too. Up to the `floor` only what is still stored is left.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,19 +12,23 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::error::{Error, hint};
-use crate::memory::Contents;
-use crate::record::{Event, Record};
+use crate::memory::{Contents, Forgotten};
+use crate::record::Event;
 
 /// Says that an SQLite file is a store of ours (`application_id`): "SeaW".
 const APPLICATION: i32 = 0x5365_6157;
 /// Layout of the tables (`user_version`).
-const LAYOUT: i32 = 1;
+const LAYOUT: i32 = 2;
+/// The layout before: one row for each key, no history.
+const WITHOUT_HISTORY: i32 = 1;
 
 /// The file, open and locked.
 #[derive(Debug)]
 pub(crate) struct Disk {
     path: PathBuf,
     connection: Connection,
+    /// The floor that is on disk.
+    floor: u64,
 }
 
 impl Disk {
@@ -32,11 +40,12 @@ impl Disk {
         };
         let mut connection = Connection::open(path).map_err(failed)?;
         prepare(&mut connection, max_bytes).map_err(failed)?;
-        let contents = read(&connection).map_err(failed)?;
+        let (contents, floor) = read(&connection).map_err(failed)?;
         Ok((
             Self {
                 path: path.to_owned(),
                 connection,
+                floor,
             },
             contents,
         ))
@@ -47,35 +56,48 @@ impl Disk {
         &self.path
     }
 
-    /// Stores the events, all or none. When it returns they are on disk.
-    pub(crate) fn apply(&mut self, events: &[Arc<Event>]) -> Result<(), rusqlite::Error> {
-        let Some(last) = events.last() else {
+    /// Stores the events and removes what is forgotten, all or none. When it returns they are on disk.
+    pub(crate) fn apply(
+        &mut self,
+        events: &[Arc<Event>],
+        forgotten: &Forgotten,
+    ) -> Result<(), rusqlite::Error> {
+        if events.is_empty() {
             return Ok(());
-        };
+        }
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
-            let mut put = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO records (key, revision, value) VALUES (?1, ?2, ?3)",
-            )?;
-            let mut delete = transaction.prepare_cached("DELETE FROM records WHERE key = ?1")?;
-            for event in events {
-                match &event.new {
-                    Some(new) => {
-                        put.execute(params![&*event.key, signed(new.revision)?, &*new.value])?
-                    }
-                    None => delete.execute(params![&*event.key])?,
-                };
+            // First, so that its space can be used.
+            if !forgotten.rows.is_empty() {
+                let mut delete =
+                    transaction.prepare_cached("DELETE FROM events WHERE revision = ?1")?;
+                for revision in &forgotten.rows {
+                    delete.execute(params![signed(*revision)?])?;
+                }
             }
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO counters (name, value) VALUES ('revision', ?1)",
-                )?
-                .execute(params![signed(last.revision)?])?;
+            let mut put = transaction
+                .prepare_cached("INSERT INTO events (revision, key, value) VALUES (?1, ?2, ?3)")?;
+            for event in events {
+                let value = event.new.as_ref().map(|new| &*new.value);
+                put.execute(params![signed(event.revision)?, &*event.key, value])?;
+            }
+            if forgotten.floor > self.floor {
+                set_floor(&transaction, forgotten.floor)?;
+            }
         }
-        transaction.commit()
+        transaction.commit()?;
+        self.floor = self.floor.max(forgotten.floor);
+        Ok(())
     }
+}
+
+fn set_floor(connection: &Connection, floor: u64) -> Result<(), rusqlite::Error> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO counters (name, value) VALUES ('floor', ?1)")?
+        .execute(params![signed(floor)?])
+        .map(|_| ())
 }
 
 fn prepare(connection: &mut Connection, max_bytes: Option<u64>) -> Result<(), rusqlite::Error> {
@@ -98,11 +120,19 @@ fn prepare(connection: &mut Connection, max_bytes: Option<u64>) -> Result<(), ru
     let tables: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
+        transaction.execute_batch(TABLES)?;
         transaction.execute_batch(
-            "CREATE TABLE records (key TEXT PRIMARY KEY NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL);
-             CREATE TABLE counters (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;",
+            "CREATE TABLE counters (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;",
         )?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", LAYOUT)?;
+    } else if application == APPLICATION && layout == WITHOUT_HISTORY {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(
+            "INSERT INTO events (revision, key, value) SELECT revision, key, value FROM records ORDER BY revision;
+             UPDATE counters SET name = 'floor' WHERE name = 'revision';
+             DROP TABLE records;",
+        )?;
         transaction.pragma_update(None, "user_version", LAYOUT)?;
     } else if application != APPLICATION || layout != LAYOUT {
         return Err(rusqlite::Error::SqliteFailure(
@@ -115,28 +145,33 @@ fn prepare(connection: &mut Connection, max_bytes: Option<u64>) -> Result<(), ru
     transaction.commit()
 }
 
-fn read(connection: &Connection) -> Result<Contents, rusqlite::Error> {
-    let revision: Option<i64> = connection
+/// `value` is NULL for a deletion.
+const TABLES: &str =
+    "CREATE TABLE events (revision INTEGER PRIMARY KEY NOT NULL, key TEXT NOT NULL, value BLOB);";
+
+fn read(connection: &Connection) -> Result<(Contents, u64), rusqlite::Error> {
+    let floor: Option<i64> = connection
         .query_row(
-            "SELECT value FROM counters WHERE name = 'revision'",
+            "SELECT value FROM counters WHERE name = 'floor'",
             [],
             |row| row.get(0),
         )
         .optional()?;
-    let mut statement = connection.prepare("SELECT key, revision, value FROM records")?;
-    let records = statement
-        .query_map([], |row| {
-            Ok(Record {
-                key: Arc::from(row.get_ref(0)?.as_str()?),
-                revision: unsigned(row.get(1)?)?,
-                value: Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?),
-            })
-        })?
-        .collect::<Result<Vec<Record>, rusqlite::Error>>()?;
-    Ok(Contents {
-        records,
-        revision: unsigned(revision.unwrap_or(0))?,
-    })
+    let floor = unsigned(floor.unwrap_or(0))?;
+    let mut contents = Contents::at(floor);
+    let mut statement =
+        connection.prepare("SELECT revision, key, value FROM events ORDER BY revision")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let revision = unsigned(row.get(0)?)?;
+        let key = row.get_ref(1)?.as_str()?;
+        let value = row
+            .get_ref(2)?
+            .as_blob_or_null()?
+            .map(Bytes::copy_from_slice);
+        contents.add(revision, key, value, revision > floor);
+    }
+    Ok((contents, floor))
 }
 
 /// SQLite has signed integers only; revisions never come near the limit.

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use error::Error;
 pub use memory::Limits;
-pub use record::{Event, Expectation, Record, Write};
+pub use record::{Event, Expectation, Page, Record, Write};
 pub use watch::Watch;
 
 use disk::Disk;
@@ -119,7 +119,27 @@ impl Store {
     /// [`Error::Compacted`] if the history does not reach so far back, [`Error::Future`] if there is no such
     /// revision yet.
     pub fn list_at(&self, prefix: &str, revision: u64) -> Result<Vec<Record>, Error> {
-        self.shared.read().list_at(prefix, revision)
+        Ok(self
+            .page(prefix, "", Some(revision), usize::MAX, 0)?
+            .records)
+    }
+
+    /// At most `most` records within `prefix` (as in [`Store::list`]), from the key `from` on, at a revision or as they
+    /// are now. Those behind them are counted up to `count`.
+    ///
+    /// # Errors
+    /// As [`Store::list_at`].
+    pub fn page(
+        &self,
+        prefix: &str,
+        from: &str,
+        revision: Option<u64>,
+        most: usize,
+        count: usize,
+    ) -> Result<Page, Error> {
+        let memory = self.shared.read();
+        let revision = revision.unwrap_or_else(|| memory.revision());
+        memory.page(prefix, from, revision, most, count)
     }
 
     /// Writes if what is stored meets the expectation, and returns what changed. When it returns, the change is

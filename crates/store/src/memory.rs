@@ -14,7 +14,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::record::{Event, Record};
+use crate::record::{Event, Page, Record};
 
 /// How much history is kept. When either is exceeded the oldest events go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,54 @@ const EVENT_OVERHEAD: usize = 256;
 /// What a store begins with.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    pub(crate) records: Vec<Record>,
-    pub(crate) revision: u64,
+    records: BTreeMap<Arc<str>, Stored>,
+    history: VecDeque<Arc<Event>>,
+    revision: u64,
+}
+
+impl Contents {
+    /// Nothing yet, at this revision.
+    pub(crate) fn at(revision: u64) -> Self {
+        Self {
+            revision,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what happened, in order. `complete`: everything since the event before is there, so it is history.
+    pub(crate) fn add(&mut self, revision: u64, key: &str, value: Option<Bytes>, complete: bool) {
+        let key = match self.records.get_key_value(key) {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::from(key),
+        };
+        let old = match &value {
+            Some(value) => self.records.insert(
+                Arc::clone(&key),
+                Stored {
+                    revision,
+                    value: value.clone(),
+                },
+            ),
+            None => self.records.remove(&key),
+        };
+        if complete && revision == self.revision + 1 {
+            let old = old.map(|old| old.record(&key));
+            self.history
+                .push_back(Arc::new(Event::new(revision, key, old, value)));
+        } else {
+            self.history.clear();
+        }
+        self.revision = self.revision.max(revision);
+    }
+}
+
+/// What the history does not hold any more, for the disk to remove.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// Revisions of the writes that nothing refers to any more.
+    pub(crate) rows: Vec<u64>,
+    /// The last event that was forgotten.
+    pub(crate) floor: u64,
 }
 
 /// Memory behind its lock.
@@ -63,6 +109,21 @@ impl Shared {
         for topic in wake {
             topic.send_replace(());
         }
+    }
+
+    /// Forgets all of the history.
+    pub(crate) fn forget_history(&self) {
+        let mut memory = self.0.write();
+        while !memory.history.is_empty() {
+            memory.forget_oldest();
+        }
+    }
+
+    /// Adds to what was forgotten since this was asked last.
+    pub(crate) fn forgotten(&self, since: &mut Forgotten) {
+        let mut now = std::mem::take(&mut self.0.write().forgotten);
+        since.rows.append(&mut now.rows);
+        since.floor = since.floor.max(now.floor);
     }
 
     /// Registers a watch of a prefix.
@@ -89,6 +150,7 @@ pub(crate) struct Memory {
     history_bytes: usize,
     limits: Limits,
     topics: HashMap<Box<str>, Topic>,
+    forgotten: Forgotten,
 }
 
 #[derive(Debug)]
@@ -109,27 +171,17 @@ struct Topic {
 
 impl Memory {
     fn new(contents: Contents, limits: Limits) -> Self {
-        let records = contents
-            .records
-            .into_iter()
-            .map(|r| {
-                (
-                    r.key,
-                    Stored {
-                        revision: r.revision,
-                        value: r.value,
-                    },
-                )
-            })
-            .collect();
-        Self {
-            records,
+        let mut memory = Self {
+            records: contents.records,
             revision: contents.revision,
-            history: VecDeque::new(),
-            history_bytes: 0,
+            history_bytes: contents.history.iter().map(|event| weight(event)).sum(),
+            history: contents.history,
             limits,
             topics: HashMap::new(),
-        }
+            forgotten: Forgotten::default(),
+        };
+        memory.keep_limits();
+        memory
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -142,39 +194,86 @@ impl Memory {
     }
 
     pub(crate) fn list(&self, prefix: &str) -> Vec<Record> {
-        if !is_range(prefix) {
-            return self.record(prefix).into_iter().collect();
-        }
-        self.records
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
+        self.stored_from(prefix, "")
             .map(|(key, stored)| stored.record(key))
             .collect()
     }
 
-    pub(crate) fn list_at(&self, prefix: &str, revision: u64) -> Result<Vec<Record>, Error> {
+    /// At most `most` records within `prefix`, from the key `from` on, as they were at `revision`, and up to `count` how
+    /// many are left. Costs what it returns and counts, and what happened since that revision.
+    pub(crate) fn page(
+        &self,
+        prefix: &str,
+        from: &str,
+        revision: u64,
+        most: usize,
+        count: usize,
+    ) -> Result<Page, Error> {
         self.reaches(revision)?;
-        let mut records: BTreeMap<Arc<str>, Record> = self
-            .list(prefix)
-            .into_iter()
-            .map(|r| (Arc::clone(&r.key), r))
-            .collect();
-        // Undo, newest first, what happened since.
+        // What changed since, as it was before: the oldest change counts, so newest first.
+        let mut before: BTreeMap<&str, Option<&Record>> = BTreeMap::new();
         for event in self
             .history
             .iter()
             .rev()
             .take_while(|e| e.revision > revision)
         {
-            if !within(prefix, &event.key) {
+            if within(prefix, &event.key) && &*event.key >= from {
+                before.insert(&event.key, event.old.as_ref());
+            }
+        }
+        let mut now = self.stored_from(prefix, from).peekable();
+        let mut before = before.into_iter().peekable();
+        let mut records = Vec::new();
+        let mut remaining = 0;
+        while remaining < count || records.len() < most {
+            let (now_key, before_key) = (
+                now.peek().map(|(key, _)| &***key),
+                before.peek().map(|(key, _)| *key),
+            );
+            let unchanged = match (now_key, before_key) {
+                (None, None) => break,
+                (Some(now), Some(before)) => now < before,
+                (now, _) => now.is_some(),
+            };
+            if unchanged {
+                let Some((key, stored)) = now.next() else {
+                    break;
+                };
+                if records.len() < most {
+                    records.push(stored.record(key));
+                } else {
+                    remaining += 1;
+                }
                 continue;
             }
-            match &event.old {
-                Some(old) => records.insert(Arc::clone(&event.key), old.clone()),
-                None => records.remove(&event.key),
-            };
+            if now_key == before_key {
+                now.next();
+            }
+            if let Some((_, Some(old))) = before.next() {
+                if records.len() < most {
+                    records.push(old.clone());
+                } else {
+                    remaining += 1;
+                }
+            }
         }
-        Ok(records.into_values().collect())
+        Ok(Page {
+            records,
+            revision,
+            remaining,
+        })
+    }
+
+    fn stored_from<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: &str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Stored)> {
+        let begin = if from > prefix { from } else { prefix };
+        self.records
+            .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
+            .take_while(move |(key, _)| within(prefix, key))
     }
 
     /// The events of a prefix after `cursor`, at most `most`, and the cursor behind them. Without events the cursor
@@ -233,10 +332,14 @@ impl Memory {
             self.history_bytes += weight(event);
             self.history.push_back(Arc::clone(event));
         }
+        self.keep_limits();
+        wake
+    }
+
+    fn keep_limits(&mut self) {
         while self.history.len() > self.limits.events || self.history_bytes > self.limits.bytes {
             self.forget_oldest();
         }
-        wake
     }
 
     fn forget_oldest(&mut self) {
@@ -244,6 +347,13 @@ impl Memory {
             return;
         };
         self.history_bytes -= weight(&event);
+        self.forgotten
+            .rows
+            .extend(event.old.as_ref().map(|old| old.revision));
+        if event.new.is_none() {
+            self.forgotten.rows.push(event.revision);
+        }
+        self.forgotten.floor = event.revision;
         for prefix in prefixes(&event.key) {
             if let Some(topic) = self.topics.get_mut(prefix)
                 && topic.revisions.front() == Some(&event.revision)

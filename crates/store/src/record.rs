@@ -16,6 +16,17 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// A part of what is stored within a prefix, at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The records in the order of their keys.
+    pub records: Vec<Record>,
+    /// The revision at which this is what there is.
+    pub revision: u64,
+    /// How many records are behind these, as far as they were counted.
+    pub remaining: usize,
+}
+
 /// What must be stored under the key for a write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expectation {

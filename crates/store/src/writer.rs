@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::Disk;
 use crate::error::{Error, hint};
-use crate::memory::Shared;
+use crate::memory::{Forgotten, Shared};
 use crate::record::{Event, Expectation, Record, Write};
 
 /// Writes in one transaction.
@@ -27,6 +28,7 @@ pub(crate) struct Job {
 
 /// Writes until the store is dropped and nothing waits any more.
 pub(crate) fn run(mut disk: Disk, shared: &Shared, mut queue: mpsc::Receiver<Job>) {
+    let mut forgotten = Forgotten::default();
     while let Some(first) = queue.blocking_recv() {
         let mut bytes = size(&first);
         let mut group = vec![first];
@@ -37,19 +39,34 @@ pub(crate) fn run(mut disk: Disk, shared: &Shared, mut queue: mpsc::Receiver<Job
             bytes += size(&job);
             group.push(job);
         }
-        write(&mut disk, shared, group);
+        write(&mut disk, shared, group, &mut forgotten);
     }
 }
 
-fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>) {
+/// `forgotten` is what the disk still has to remove; that waits for a write, whose transaction takes it along.
+fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>, forgotten: &mut Forgotten) {
+    shared.forgotten(forgotten);
     let answers = decide(shared, &group);
     let events: Vec<Arc<Event>> = answers
         .iter()
         .filter_map(|a| a.as_ref().ok())
         .cloned()
         .collect();
-    match disk.apply(&events) {
+    let mut applied = disk.apply(&events, forgotten);
+    if let Err(error) = &applied
+        && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+    {
+        // The past makes room for the present. Watches that are behind have to list again.
+        tracing::warn!(path = %disk.path().display(), %error, "forgetting the history");
+        shared.forget_history();
+        shared.forgotten(forgotten);
+        applied = disk.apply(&events, forgotten);
+    }
+    match applied {
         Ok(()) => {
+            if !events.is_empty() {
+                forgotten.rows.clear();
+            }
             shared.publish(&events);
             for (job, answer) in group.into_iter().zip(answers) {
                 // Whoever asked may have gone; the write stands.
@@ -73,7 +90,7 @@ fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>) {
         // One write that the disk refuses must not take the others with it.
         Err(_) => group
             .into_iter()
-            .for_each(|job| write(disk, shared, vec![job])),
+            .for_each(|job| write(disk, shared, vec![job], forgotten)),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use seaway_store::{Expectation, Store, Write};
+use seaway_store::{Expectation, Limits, Options, Store, Write};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -43,9 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     records: BTreeMap<String, (u64, u8)>,
     revision: u64,
-    /// Key and value (`None`: deleted) by revision, since the last restart.
+    /// Key and value (`None`: deleted) by revision.
     events: Vec<(u64, String, Option<u8>)>,
-    began: u64,
 }
 
 impl Model {
@@ -82,19 +81,18 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn it_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40)) {
+    fn it_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40), kept in 0..50_usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
-        let mut store = Store::open(&path).unwrap();
+        let options = Options { limits: Limits { events: kept, ..Limits::default() }, ..Options::default() };
+        let mut store = Store::open_with(&path, &options).unwrap();
         let mut model = Model::default();
         for step in steps {
             match step {
                 Step::Restart => {
                     drop(store);
-                    store = Store::open(&path).unwrap();
-                    model.events.clear();
-                    model.began = model.revision;
+                    store = Store::open_with(&path, &options).unwrap();
                 }
                 Step::Put { key, value, expect } => {
                     let key = format!("k/{key}");
@@ -116,7 +114,9 @@ proptest! {
         }
         // From every revision that can be asked for, a watch tells exactly what happened since, and a list of then
         // with those events applied is the list of now.
-        for since in model.began..=model.revision {
+        let oldest = model.revision.saturating_sub(kept as u64);
+        prop_assert!(oldest == 0 || store.watch("k/", oldest - 1).is_err());
+        for since in oldest..=model.revision {
             let mut watch = store.watch("k/", since).unwrap();
             let told: Vec<_> = watch
                 .ready()
@@ -136,6 +136,19 @@ proptest! {
             }
             let now: BTreeMap<_, _> = model.records.iter().map(|(k, (_, v))| (k.clone(), *v)).collect();
             prop_assert_eq!(then, now);
+            // Pages of any size together are the list, and what is behind them is counted.
+            let whole = store.list_at("k/", since).unwrap();
+            for size in 1..=4 {
+                let (mut pages, mut from) = (Vec::new(), String::new());
+                loop {
+                    let page = store.page("k/", &from, Some(since), size, usize::MAX).unwrap();
+                    let Some(last) = page.records.last() else { break };
+                    from = format!("{}\0", last.key);
+                    pages.extend(page.records);
+                    prop_assert_eq!(page.remaining, whole.len() - pages.len());
+                }
+                prop_assert_eq!(&pages, &whole);
+            }
         }
     }
 }

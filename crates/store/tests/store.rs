@@ -113,15 +113,75 @@ async fn revisions_go_on_after_a_restart_even_when_the_last_write_was_a_deletion
     assert_eq!(store.revision(), last);
     assert_eq!(store.get("b").unwrap().revision, kept);
     assert!(put(&store, "c", "3").await > last);
-    // The history before the restart is gone, and says so; the present is not.
+    // A watch that was cut off goes on where it was.
+    let told = store.watch("", kept).unwrap().next().await.unwrap();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].old.as_ref().unwrap().value, "1");
+    assert!(told[0].new.is_none() && told[1].old.is_none());
+    assert_eq!(values(&store.list_at("", kept).unwrap()).len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_the_disk_with_later_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        limits: Limits {
+            events: 10,
+            ..Limits::default()
+        },
+        ..Options::default()
+    };
+    let store = open_with(&directory, &options);
+    for n in 0..100 {
+        put(&store, "changed", &n.to_string()).await;
+        put(&store, "gone", "x").await;
+        store
+            .commit("gone", Expectation::Any, Write::Delete)
+            .await
+            .unwrap();
+    }
+    let last = store.revision();
+    drop(store);
+    let file = rusqlite::Connection::open(directory.path().join("store.db")).unwrap();
+    let rows: i64 = file
+        .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
+        .unwrap();
+    drop(file);
+    // Ten events, what they replaced, and what was forgotten with the last write.
+    assert!((11..=24).contains(&rows), "{rows} rows");
+    let store = open_with(&directory, &options);
+    assert_eq!(store.revision(), last);
+    assert_eq!(values(&store.list("").0), [("changed".into(), "99".into())]);
+    assert!(store.watch("", last - 10).is_ok());
     assert!(matches!(
-        store.watch("", kept),
+        store.watch("", last - 11),
         Err(Error::Compacted { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_file_of_the_layout_without_history_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = rusqlite::Connection::open(directory.path().join("store.db")).unwrap();
+    file.execute_batch(
+        "CREATE TABLE records (key TEXT PRIMARY KEY NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL);
+         CREATE TABLE counters (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
+         INSERT INTO records VALUES ('a', 7, x'31'), ('b', 3, x'32');
+         INSERT INTO counters VALUES ('revision', 9);
+         PRAGMA application_id = 1399152983; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(file);
+    let store = open(&directory);
+    assert_eq!(store.revision(), 9);
     assert_eq!(
-        store.watch("", last).unwrap().next().await.unwrap().len(),
-        1
+        values(&store.list("").0),
+        [("a".into(), "1".into()), ("b".into(), "2".into())]
     );
+    assert!(store.watch("", 8).is_err());
+    assert_eq!(put(&store, "a", "3").await, 10);
+    drop(store);
+    assert_eq!(open(&directory).list_at("", 9).unwrap()[0].revision, 7);
 }
 
 #[tokio::test]
