@@ -10,6 +10,7 @@ use seaway_objects::field::FieldErrors;
 use seaway_store::{Error as StoreError, Record, Store};
 
 use crate::admission::{Chain, Operation, Request, User};
+use crate::event::Lines;
 use crate::negotiate::Accept;
 use crate::node::Nodes;
 use crate::query::Query;
@@ -22,6 +23,8 @@ pub(crate) struct Api {
     pub(crate) registry: Arc<Registry>,
     pub(crate) admission: Chain,
     pub(crate) nodes: Nodes,
+    /// What watchers of the latest events are sent.
+    pub(crate) lines: Lines,
     /// How often watches that want bookmarks get one.
     pub(crate) bookmarks: Duration,
     /// Ends what would not end by itself.
@@ -138,7 +141,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         StoreError::Compacted { asked, oldest } => {
             ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
         }
-        StoreError::Future { asked, current } => ApiError::too_large_version(*asked, *current),
+        StoreError::Future { asked, current } => ApiError::too_large_version(*asked, *current, 0),
         StoreError::Closed => ApiError::service_unavailable("the server is shutting down"),
         other => ApiError::internal(other),
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use seaway_objects::kind::Names;
 
+use crate::deadline;
 use crate::object::api_version;
 use crate::protobuf;
 use crate::status::ApiError;
@@ -32,9 +33,13 @@ pub(crate) struct Sent {
     pub(crate) duplicates: Vec<String>,
 }
 
-/// Reads the whole body.
+/// Reads the whole body. A client that does not send it in time is not waited for.
 pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    match Limited::new(body, LIMIT).collect().await {
+    let Ok(read) = tokio::time::timeout(deadline::MOST, Limited::new(body, LIMIT).collect()).await
+    else {
+        return Err(deadline::passed());
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(e) if e.is::<LengthLimitError>() => Err(ApiError::too_large(LIMIT)),
         Err(e) => Err(ApiError::bad_request(format!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::admission::User;
 use crate::api::{Api, Call};
 use crate::error::Error;
-use crate::negotiate::{Accept, Encoding, Form};
+use crate::negotiate::Accept;
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::server::Config;
@@ -191,10 +191,7 @@ impl Bootstrap<'_> {
             subresource: "",
             user: &self.user,
             query,
-            accept: Accept {
-                form: Form::Objects,
-                encoding: Encoding::Json,
-            },
+            accept: Accept::JSON_OBJECTS,
         }
     }
 }

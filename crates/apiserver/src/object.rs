@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use seaway_objects::kind::Names;
 use seaway_store::Record;
 
+use crate::negotiate::MetaVersion;
 use crate::status::ApiError;
 
 /// What every stored object begins with. Metadata is never empty: there is a name.
@@ -56,7 +57,8 @@ pub(crate) fn encode(object: &Value) -> Result<Bytes, ApiError> {
         }
     }
     out.push(b'}');
-    Ok(Bytes::from(out))
+    // Objects stay for long: what the vector has too much goes back.
+    Ok(Bytes::from(out.into_boxed_slice()))
 }
 
 /// The object that is stored in a record.
@@ -89,6 +91,47 @@ pub(crate) fn render(out: &mut Vec<u8>, head: &str, stored: &[u8], revision: u64
     out.extend_from_slice(revision.to_string().as_bytes());
     out.extend_from_slice(b"\",");
     out.extend_from_slice(rest);
+}
+
+/// The metadata of a stored object, as JSON.
+pub(crate) fn metadata_of(stored: &[u8]) -> &[u8] {
+    let Some(rest) = stored.strip_prefix(BEGIN) else {
+        return b"{}";
+    };
+    let (mut depth, mut quoted, mut escaped) = (1_usize, false, false);
+    for (at, byte) in rest.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => depth += 1,
+            b'}' if !quoted => {
+                depth -= 1;
+                if depth == 0 {
+                    return &stored[BEGIN.len() - 1..=BEGIN.len() + at];
+                }
+            }
+            _ => {}
+        }
+    }
+    b"{}"
+}
+
+/// Writes the metadata of a stored object as an object of its own, see [`crate::table::partial`].
+pub(crate) fn render_metadata(out: &mut Vec<u8>, meta: MetaVersion, stored: &[u8], revision: u64) {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+    out.extend_from_slice(meta.api_version().as_bytes());
+    out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.push(b'"');
+    match metadata_of(stored).strip_prefix(b"{") {
+        Some(rest) if rest != b"}" => {
+            out.push(b',');
+            out.extend_from_slice(rest);
+        }
+        _ => out.push(b'}'),
+    }
+    out.push(b'}');
 }
 
 /// The type of an object as JSON members.
@@ -162,6 +205,23 @@ mod tests {
         let mut out = Vec::new();
         render(&mut out, &head(&PODS), &stored, 7);
         assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+    }
+
+    #[test]
+    fn metadata_is_found_without_reading_the_rest() {
+        let object =
+            json!({"metadata": {"name": "a\"}{", "labels": {"b": "\\"}}, "spec": {"x": "}"}});
+        let stored = encode(&object).unwrap();
+        let found: Value = serde_json::from_slice(metadata_of(&stored)).unwrap();
+        assert_eq!(found, object["metadata"]);
+        let mut out = Vec::new();
+        render_metadata(&mut out, MetaVersion::V1, &stored, 7);
+        let mut expected = object["metadata"].clone();
+        expected["resourceVersion"] = json!("7");
+        assert_eq!(
+            serde_json::from_slice::<Value>(&out).unwrap(),
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": expected})
+        );
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Place {
     pub(crate) name: String,
     /// Empty: the object itself.
     pub(crate) subresource: String,
+    /// A watch, by its place: `/api/v1/watch/…`, deprecated but served.
+    pub(crate) watch: bool,
 }
 
 impl Target {
@@ -67,6 +69,10 @@ impl Target {
     }
 
     fn within(group: &str, version: &str, rest: &[&str]) -> Option<Self> {
+        let (watch, rest) = match rest {
+            ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+            _ => (false, rest),
+        };
         let (namespace, rest) = match rest {
             [] => {
                 return Some(Self::Resources {
@@ -94,6 +100,7 @@ impl Target {
             resource: resource.to_owned(),
             name: name.to_owned(),
             subresource: subresource.to_owned(),
+            watch,
         }))
     }
 }
@@ -175,6 +182,24 @@ mod tests {
             place("/api/v1/namespaces/a/pods/b%41"),
             of("", "a", "pods", "bA", "")
         );
+    }
+
+    #[test]
+    fn the_old_places_of_watches_are_known() {
+        for (path, namespace, name) in [
+            ("/api/v1/watch/pods", "", ""),
+            ("/api/v1/watch/namespaces/a/pods", "a", ""),
+            ("/apis/apps/v1/watch/namespaces/a/pods/b", "a", "b"),
+        ] {
+            let Some(Target::Objects(place)) = Target::parse(path) else {
+                panic!("{path}");
+            };
+            assert!(place.watch);
+            assert_eq!(
+                (place.namespace.as_str(), place.name.as_str()),
+                (namespace, name)
+            );
+        }
     }
 
     #[test]

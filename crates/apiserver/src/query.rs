@@ -1,6 +1,6 @@
 //! The parameters of a request. Source: Kubernetes API reference, `ListOptions`, `CreateOptions`, `DeleteOptions`.
 
-use std::time::Duration;
+use std::num::{IntErrorKind, ParseIntError};
 
 use crate::status::ApiError;
 
@@ -14,13 +14,6 @@ pub(crate) enum FieldValidation {
     Ignore,
     Warn,
     Strict,
-}
-
-/// How `resourceVersion` of a list is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VersionMatch {
-    NotOlderThan,
-    Exact,
 }
 
 impl Query {
@@ -37,6 +30,14 @@ impl Query {
         self.0
             .iter()
             .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter, be it empty; `None` only if it is missing.
+    pub(crate) fn optional(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
 
@@ -62,47 +63,24 @@ impl Query {
         ))
     }
 
-    /// A number.
+    /// A number; `None` if it is missing. Refused in the words of Go's `strconv.ParseInt`, which does not take the empty
+    /// text for a missing one.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.text(name)
-            .map(|text| {
-                text.parse().map_err(|_| {
-                    ApiError::bad_request(format!(
-                        "strconv.ParseInt: parsing {text:?}: invalid syntax"
-                    ))
-                })
-            })
-            .transpose()
+        let Some((_, text)) = self.0.iter().find(|(key, _)| key == name) else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|e: ParseIntError| {
+            let why = match e.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })
     }
 
     /// `resourceVersion`; `None` if it is missing or empty.
     pub(crate) fn version(&self) -> Result<Option<u64>, ApiError> {
         self.text("resourceVersion").map(parse_version).transpose()
-    }
-
-    /// `resourceVersionMatch`
-    pub(crate) fn version_match(&self) -> Result<Option<VersionMatch>, ApiError> {
-        match self.text("resourceVersionMatch") {
-            None => Ok(None),
-            Some("NotOlderThan") => Ok(Some(VersionMatch::NotOlderThan)),
-            Some("Exact") => Ok(Some(VersionMatch::Exact)),
-            Some(other) => Err(refuse_option(
-                "resourceVersionMatch",
-                "FieldValueNotSupported",
-                &format!(
-                    "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-                ),
-            )),
-        }
-    }
-
-    /// `timeoutSeconds`; `None` if it is missing or 0.
-    pub(crate) fn timeout(&self) -> Result<Option<Duration>, ApiError> {
-        let seconds = self
-            .number("timeoutSeconds")?
-            .and_then(|s| u64::try_from(s).ok())
-            .filter(|s| *s > 0);
-        Ok(seconds.map(Duration::from_secs))
     }
 
     /// Whether nothing may be stored.
@@ -137,11 +115,21 @@ impl Query {
 
 /// A revision as clients write it.
 pub(crate) fn parse_version(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| {
-        let message =
-            format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
-        ApiError::new(500, "", message)
-    })
+    // Go's `ParseUint` takes no sign, Rust's takes a plus.
+    let parsed = if text.starts_with('+') {
+        None
+    } else {
+        Some(text.parse::<u64>())
+    };
+    let why = match parsed {
+        Some(Ok(version)) => return Ok(version),
+        Some(Err(e)) if *e.kind() == IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    let message = format!(
+        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+    );
+    Err(ApiError::new(500, "", message))
 }
 
 /// An option of a request that makes no sense.
@@ -174,6 +162,20 @@ mod tests {
         assert_eq!(query.text("labelSelector"), Some("a=b,c"));
         assert_eq!(query.text("continue"), None);
         assert_eq!(query.dry_run(), Ok(true));
+        for (text, message) in [
+            ("limit=", "strconv.ParseInt: parsing \"\": invalid syntax"),
+            (
+                "limit=many",
+                "strconv.ParseInt: parsing \"many\": invalid syntax",
+            ),
+            (
+                "limit=99999999999999999999",
+                "strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
+            ),
+        ] {
+            let error = Query::parse(Some(text)).number("limit").unwrap_err();
+            assert_eq!((error.code, error.message.as_str()), (400, message));
+        }
     }
 
     #[test]

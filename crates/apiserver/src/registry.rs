@@ -49,6 +49,13 @@ impl Resource {
         }
     }
 
+    /// The type of an object in Kubernetes' source, which some refusals name.
+    pub(crate) fn go_type(&self) -> String {
+        let package = self.names.group.split('.').next().unwrap_or_default();
+        let package = if package.is_empty() { "core" } else { package };
+        format!("*{package}.{}", self.names.kind)
+    }
+
     /// What the keys of all objects of a namespace begin with; of all namespaces if it is empty.
     pub(crate) fn prefix(&self, namespace: &str) -> String {
         if namespace.is_empty() {

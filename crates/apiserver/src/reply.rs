@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -32,8 +32,14 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// A body that comes piece by piece.
 pub(crate) fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
-    use futures::StreamExt;
-    StreamBody::new(pieces.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync()
+    fallible_stream(pieces.map(Ok))
+}
+
+/// A body that comes piece by piece and may break off.
+pub(crate) fn fallible_stream(
+    pieces: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
+) -> Body {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// An answer of these bytes.
@@ -71,8 +77,13 @@ pub(crate) fn json(code: StatusCode, value: &Value) -> Reply {
 
 /// A refusal.
 pub(crate) fn error(error: &ApiError) -> Reply {
+    error_as(error, Encoding::Json)
+}
+
+/// A refusal, written as the client wants it.
+pub(crate) fn error_as(error: &ApiError, encoding: Encoding) -> Reply {
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = json(code, &error.to_value());
+    let mut reply = value(code, encoding, &error.to_value());
     if let Some(seconds) = error
         .details
         .as_ref()

@@ -1,10 +1,11 @@
 //! From a request to what answers it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -13,8 +14,10 @@ use seaway_objects::kind::Names;
 use crate::admission::User;
 use crate::api::{Api, Call};
 use crate::body;
+use crate::deadline;
+use crate::finish::{Wanted, finish};
 use crate::namespace;
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Encoding, Endpoint};
 use crate::path::{Place, Target};
 use crate::pod;
 use crate::query::Query;
@@ -29,14 +32,57 @@ const GIT_VERSION: &str = "v1.36.0+seaway";
 
 /// Answers a request. `user` is `None` for a client without good credentials.
 pub(crate) async fn handle(api: Arc<Api>, user: Option<User>, request: Request<Incoming>) -> Reply {
-    match route(&api, user, request).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            if error.code >= 500 {
-                tracing::warn!(code = error.code, message = %error.message, "a request failed");
-            }
-            reply::error(&error)
-        }
+    let query = Query::parse(request.uri().query());
+    if passes_through(request.uri().path()) {
+        return route(&api, user, request)
+            .await
+            .unwrap_or_else(|error| refuse(&error, Encoding::Json));
+    }
+    let wanted = Wanted::of(&request, &query);
+    let encoding = Accept::of_refusal(request.headers());
+    let answer = match deadline::of(&query) {
+        Ok(time) if request.method() != Method::GET => to_the_end(api, user, request, time).await,
+        Ok(_) => route(&api, user, request).await,
+        Err(error) => Err(error),
+    };
+    finish(
+        answer.unwrap_or_else(|error| refuse(&error, encoding)),
+        wanted,
+    )
+}
+
+fn refuse(error: &ApiError, encoding: Encoding) -> Reply {
+    if error.code >= 500 {
+        tracing::warn!(code = error.code, message = %error.message, "a request failed");
+    }
+    reply::error_as(error, encoding)
+}
+
+/// Whether what is at a path is not ours but somebody else's who is asked there: it is passed on as it is, and for as
+/// long as the client wants.
+fn passes_through(path: &str) -> bool {
+    match Target::parse(path) {
+        Some(Target::Objects(place)) => matches!(
+            place.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        ),
+        _ => path.contains("/proxy/"),
+    }
+}
+
+/// Answers a request that changes something. It is done to its end whatever becomes of the client: a write that the
+/// store has taken happens, and what admission reserved for it must not be given back.
+async fn to_the_end(
+    api: Arc<Api>,
+    user: Option<User>,
+    request: Request<Incoming>,
+    time: Duration,
+) -> Result<Reply, ApiError> {
+    let task = tokio::spawn(async move { route(&api, user, request).await });
+    match tokio::time::timeout(time, task).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(died)) => Err(ApiError::internal(died)),
+        Err(_) => Err(deadline::passed()),
     }
 }
 
@@ -111,7 +157,7 @@ fn document(api: &Api, target: &Target, request: &Request<Incoming>) -> Result<R
         }
         _ => {}
     }
-    let accept = Accept::choose(request.headers())?;
+    let accept = Accept::choose(request.headers(), Endpoint::Discovery)?;
     Ok(match target {
         Target::CoreVersions => discovery.core_versions(accept, request.headers()),
         Target::Groups => discovery.groups(accept, request.headers()),
@@ -147,7 +193,7 @@ async fn objects(
         subresource: &place.subresource,
         user,
         query: &query,
-        accept: Accept::choose(request.headers())?,
+        accept: accept(place, request.headers())?,
     };
     let mut reply = answer(&call, api, resource, place, request).await?;
     if let Some(warning) = resource.kind.deprecation() {
@@ -164,9 +210,18 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Reply, ApiError> {
     let names = resource.names;
+    if place.watch {
+        if request.method() != Method::GET {
+            return Err(ApiError::method_not_allowed());
+        }
+        if !place.subresource.is_empty() {
+            return Err(ApiError::no_such_resource());
+        }
+        return watch::watch(call, api, resource, request);
+    }
     match place.subresource.as_str() {
         "" if place.name.is_empty() => collection(call, api, resource, request).await,
-        "" => object(call, api, resource, request).await,
+        "" => object(call, request).await,
         "status" if resource.kind.has_status() => part(call, request).await,
         "scale" if resource.kind.scale().is_some() => scaling(call, request).await,
         "finalize" if (names.group, names.plural) == ("", "namespaces") => {
@@ -181,6 +236,15 @@ async fn answer(
     }
 }
 
+/// In which form the client wants the answer. What is no object (a log, a stream, what a proxy brings) is not asked about.
+fn accept(place: &Place, headers: &HeaderMap) -> Result<Accept, ApiError> {
+    match place.subresource.as_str() {
+        "log" | "exec" | "attach" | "portforward" | "proxy" => Ok(Accept::JSON_OBJECTS),
+        "" if place.name.is_empty() || place.watch => Accept::choose(headers, Endpoint::Collection),
+        _ => Accept::choose(headers, Endpoint::Object),
+    }
+}
+
 async fn collection(
     call: &Call<'_>,
     api: &Arc<Api>,
@@ -189,8 +253,8 @@ async fn collection(
 ) -> Result<Reply, ApiError> {
     let whole = !call.resource.names.namespaced || !call.namespace.is_empty();
     match *request.method() {
-        Method::GET if call.query.flag("watch") => watch::watch(call, api, resource),
-        Method::GET => list::list(call),
+        Method::GET if call.query.flag("watch") => watch::watch(call, api, resource, request),
+        Method::GET => list::list(call, resource),
         Method::POST if whole => {
             let (media_type, text) = text(request).await?;
             create::create(call, body::object(call.resource.names, &media_type, &text)?).await
@@ -203,14 +267,8 @@ async fn collection(
     }
 }
 
-async fn object(
-    call: &Call<'_>,
-    api: &Arc<Api>,
-    resource: &Arc<Resource>,
-    request: Request<Incoming>,
-) -> Result<Reply, ApiError> {
+async fn object(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {
     match *request.method() {
-        Method::GET if call.query.flag("watch") => watch::watch(call, api, resource),
         Method::DELETE => {
             let (media_type, text) = text(request).await?;
             delete::delete(call, &delete::Options::read(call, &media_type, &text)?).await

@@ -3,13 +3,13 @@
 //! To decide about labels only the metadata of an object is read; fields need the whole object. The labels of an
 //! event are kept with it, so that the many watches that look at the same event read them once.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use seaway_objects::selector::{FieldSelector, LabelSelector};
 use seaway_store::{Event, Record};
 
+use crate::event::{Derived, Labels};
+use crate::object;
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::status::ApiError;
@@ -23,20 +23,6 @@ pub(crate) struct Selection {
     name: Option<String>,
 }
 
-type Labels = BTreeMap<String, String>;
-
-/// The labels of an object before and after an event.
-#[derive(Debug)]
-struct Change {
-    old: Option<Labels>,
-    new: Option<Labels>,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    metadata: Metadata,
-}
-
 #[derive(Deserialize)]
 struct Metadata {
     #[serde(default)]
@@ -44,14 +30,12 @@ struct Metadata {
 }
 
 impl Selection {
-    /// `labelSelector` and `fieldSelector`.
-    pub(crate) fn of(query: &Query, resource: &Resource) -> Result<Self, ApiError> {
+    /// `labelSelector` and `fieldSelector`. Whether the kind has the fields is a question of its own, see
+    /// [`Selection::check`].
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let labels = LabelSelector::parse(query.text("labelSelector").unwrap_or_default())
             .map_err(|e| ApiError::bad_request(e.to_string()))?;
         let fields = FieldSelector::parse(query.text("fieldSelector").unwrap_or_default())
-            .map_err(|e| ApiError::bad_request(e.to_string()))?;
-        fields
-            .check(&*resource.kind)
             .map_err(|e| ApiError::bad_request(e.to_string()))?;
         Ok(Self {
             labels,
@@ -60,17 +44,29 @@ impl Selection {
         })
     }
 
-    /// Only of the object of this name.
-    pub(crate) fn named(self, name: &str) -> Self {
-        Self {
+    /// Refuses fields that the kind does not offer.
+    pub(crate) fn check(&self, resource: &Resource) -> Result<(), ApiError> {
+        self.fields
+            .check(&*resource.kind)
+            .map_err(|e| ApiError::bad_request(e.to_string()))
+    }
+
+    /// Only of the object of this name, which the path names.
+    pub(crate) fn named(self, name: &str) -> Result<Self, ApiError> {
+        if !self.fields.is_everything() && self.fields.wanted_name() != Some(name) {
+            return Err(ApiError::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
+        Ok(Self {
             name: Some(name.to_owned()),
             ..self
-        }
+        })
     }
 
     /// Whether it selects everything.
     pub(crate) fn is_everything(&self) -> bool {
-        self.labels.is_everything() && self.fields.is_everything()
+        self.labels.is_everything() && self.fields.is_everything() && self.name.is_none()
     }
 
     /// What the keys of all selected objects begin with.
@@ -102,8 +98,8 @@ impl Selection {
     ) -> Result<(bool, bool), ApiError> {
         let (mut old, mut new) = (event.old.is_some(), event.new.is_some());
         if !self.labels.is_everything() {
-            let change = event.memo(Change::of);
-            let change = (*change).as_ref().map_err(Clone::clone)?;
+            let derived = Derived::of(event);
+            let change = derived.change(event)?;
             let selected =
                 |labels: &Option<Labels>| labels.as_ref().is_some_and(|l| self.labels.matches(l));
             (old, new) = (selected(&change.old), selected(&change.new));
@@ -125,19 +121,11 @@ impl Selection {
     }
 }
 
-impl Change {
-    fn of(event: &Event) -> Result<Self, ApiError> {
-        let read = |record: &Option<Record>| record.as_ref().map(labels).transpose();
-        Ok(Self {
-            old: read(&event.old)?,
-            new: read(&event.new)?,
-        })
-    }
-}
-
-fn labels(record: &Record) -> Result<Labels, ApiError> {
-    let head: Head = serde_json::from_slice(&record.value).map_err(|e| {
+/// The labels of a stored object.
+pub(crate) fn labels(record: &Record) -> Result<Labels, ApiError> {
+    let metadata = object::metadata_of(&record.value);
+    let metadata: Metadata = serde_json::from_slice(metadata).map_err(|e| {
         ApiError::internal(format!("{} in the store is not an object: {e}", record.key))
     })?;
-    Ok(head.metadata.labels)
+    Ok(metadata.labels)
 }

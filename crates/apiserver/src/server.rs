@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use ipnet::Ipv4Net;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -23,14 +24,21 @@ use crate::admission::{self, Chain};
 use crate::api::Api;
 use crate::bootstrap;
 use crate::error::Error;
+use crate::event::Lines;
 use crate::node::Nodes;
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::router;
 use crate::tls::{self, Authenticator};
 
-/// How long a client may take for its TLS handshake and for the head of a request.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client may take for its TLS handshake and for the head of a request, which begins when the one before was
+/// answered. Source: `k8s.io/apiserver/pkg/server/secure_serving.go`, `ReadHeaderTimeout`.
+const PATIENCE: Duration = Duration::from_secs(32);
+/// Bytes of the head of a request. Source: Go's `net/http`, `DefaultMaxHeaderBytes`.
+const HEAD: u32 = 1 << 20;
+/// After which silence of a client it is asked whether it is there, and how often. Watches of clients that are gone would
+/// stay otherwise.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long requests may go on when the server ends.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Requests of one HTTP/2 connection at a time; every watch is one.
@@ -132,6 +140,7 @@ impl Server {
                 config.node_port_range.clone(),
             )),
             nodes: Nodes::new(tls::to_nodes(&config.pki)?),
+            lines: Lines::default(),
             bookmarks: tuning.bookmarks,
             shutdown: shutdown.clone(),
         });
@@ -234,8 +243,14 @@ impl Accept {
     }
 
     async fn connection(self, stream: TcpStream, shutdown: CancellationToken) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 2);
+        if let Err(error) = stream
+            .set_nodelay(true)
+            .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive))
+        {
+            tracing::debug!(%error, "cannot set options of a connection");
         }
         let stream = match tokio::time::timeout(PATIENCE, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -251,17 +266,24 @@ impl Accept {
             let (api, user) = (Arc::clone(&self.api), user.clone());
             async move { Ok::<_, std::convert::Infallible>(router::handle(api, user, request).await) }
         });
-        let mut builder = Builder::new(TokioExecutor::new());
+        // The handshake says which protocol it is. Waiting for the first bytes to tell would be waiting without end.
+        let builder = Builder::new(TokioExecutor::new());
+        let mut builder = if stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()) {
+            builder.http2_only()
+        } else {
+            builder.http1_only()
+        };
         builder
             .http1()
             .timer(TokioTimer::new())
+            .max_buf_size(HEAD as usize)
             .header_read_timeout(PATIENCE);
-        // Pings find out about clients that are gone, whose watches would stay otherwise.
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
-            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .max_header_list_size(HEAD)
+            .keep_alive_interval(Some(KEEPALIVE))
             .keep_alive_timeout(Duration::from_secs(15));
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);

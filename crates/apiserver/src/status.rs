@@ -238,22 +238,22 @@ impl ApiError {
         error
     }
 
-    /// 504: the version asked for is not there yet.
-    pub fn too_large_version(asked: u64, current: u64) -> Self {
-        let mut error = Self::new(
-            504,
-            "Timeout",
-            format!("Too large resource version: {asked}, current: {current}"),
-        );
-        error.details = Some(Box::new(Details {
-            causes: vec![Cause {
-                reason: "ResourceVersionTooLarge".to_owned(),
-                message: "Too large resource version".to_owned(),
-                field: String::new(),
-            }],
-            retry_after_seconds: 1,
-            ..Details::default()
-        }));
+    /// 504: the request took too long.
+    pub fn timeout(message: impl std::fmt::Display) -> Self {
+        let mut error = Self::new(504, "Timeout", format!("Timeout: {message}"));
+        error.details = Some(Box::default());
+        error
+    }
+
+    /// 504: the version asked for is not there yet; asking again after `retry` seconds may help (0: unknown).
+    pub fn too_large_version(asked: u64, current: u64, retry: u32) -> Self {
+        let mut error = Self::timeout(format_args!(
+            "Too large resource version: {asked}, current: {current}"
+        ))
+        .with_cause("ResourceVersionTooLarge", "Too large resource version", "");
+        if let Some(details) = &mut error.details {
+            details.retry_after_seconds = retry;
+        }
         error
     }
 

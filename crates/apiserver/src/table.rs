@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::negotiate::MetaVersion;
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::status::ApiError;
@@ -24,7 +25,7 @@ impl Include {
             Some("None") => Ok(Self::None),
             Some("Object") => Ok(Self::Object),
             Some(other) => Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value: {other:?}"
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
             ))),
         }
     }
@@ -33,6 +34,7 @@ impl Include {
 /// A table of these objects. `metadata` is that of a list; without `columns` the client has them already.
 pub(crate) fn table(
     resource: &Resource,
+    meta: MetaVersion,
     include: Include,
     metadata: Map<String, Value>,
     objects: impl Iterator<Item = Value>,
@@ -40,11 +42,11 @@ pub(crate) fn table(
 ) -> Value {
     let now = Timestamp::now().as_second();
     let rows: Vec<Value> = objects
-        .map(|object| row(resource, include, object, now))
+        .map(|object| row(resource, meta, include, object, now))
         .collect();
     let mut table = json!({
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": meta.api_version(),
         "metadata": metadata,
         "columnDefinitions": null,
         "rows": rows,
@@ -61,19 +63,25 @@ pub(crate) fn table(
 }
 
 /// Only the metadata of an object, as an object of its own.
-pub(crate) fn partial(object: &mut Value) -> Value {
+pub(crate) fn partial(meta: MetaVersion, object: &mut Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": meta.api_version(),
         "metadata": object["metadata"].take(),
     })
 }
 
-fn row(resource: &Resource, include: Include, mut object: Value, now: i64) -> Value {
+fn row(
+    resource: &Resource,
+    meta: MetaVersion,
+    include: Include,
+    mut object: Value,
+    now: i64,
+) -> Value {
     let cells = resource.kind.cells(&object, now);
     let object = match include {
         Include::None => Value::Null,
-        Include::Metadata => partial(&mut object),
+        Include::Metadata => partial(meta, &mut object),
         Include::Object => object,
     };
     json!({"cells": cells, "object": object})

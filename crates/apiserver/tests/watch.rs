@@ -179,7 +179,16 @@ async fn a_streamed_list_says_when_it_is_complete() {
     let path = format!(
         "{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     );
-    let mut watch = cluster.watch(&path, &[]).await;
+    let mut unversioned = cluster.watch(&path, &[]).await;
+    let error = unversioned.next().await.unwrap();
+    assert_eq!(
+        (text(&error, "/type").as_str(), &error["object"]["code"]),
+        ("ERROR", &json!(500))
+    );
+    assert_eq!(unversioned.next().await, None);
+    let mut watch = cluster
+        .watch(&format!("{path}&resourceVersion=0"), &[])
+        .await;
     assert_eq!(watch.next_name().await, event("ADDED", "kube-root-ca.crt"));
     let end = watch.next().await.unwrap();
     assert_eq!(text(&end, "/type"), "BOOKMARK");
@@ -210,11 +219,94 @@ async fn a_watch_ends_when_its_client_wanted_it_to() {
     let cluster = Cluster::start().await;
     let mut watch = cluster
         .watch(
-            &format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true"),
+            &format!("{MAPS}?watch=1&timeoutSeconds=3&allowWatchBookmarks=true"),
             &[],
         )
         .await;
     assert_eq!(watch.next_name().await.0, "ADDED");
     assert_eq!(watch.next_name().await.0, "BOOKMARK");
     assert_eq!(watch.next().await, None);
+}
+
+#[tokio::test]
+async fn a_version_that_is_still_to_come_is_waited_for() {
+    let cluster = Cluster::start().await;
+    let version: u64 = text(&cluster.get(MAPS).await.1, "/metadata/resourceVersion")
+        .parse()
+        .unwrap();
+    let path = format!("{MAPS}?watch=1&resourceVersion={}", version + 2);
+    let mut watch = cluster.watch(&path, &[]).await;
+    for name in ["a", "b", "c"] {
+        cluster.post(MAPS, &config_map(name, json!({}))).await;
+    }
+    assert_eq!(watch.next_name().await, event("ADDED", "c"));
+}
+
+#[tokio::test]
+async fn a_watch_that_wants_no_initial_events_gets_none() {
+    let cluster = Cluster::start().await;
+    let path = format!("{MAPS}?watch=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan");
+    let mut watch = cluster.watch(&path, &[]).await;
+    cluster.post(MAPS, &config_map("a", json!({}))).await;
+    assert_eq!(watch.next_name().await, event("ADDED", "a"));
+}
+
+#[tokio::test]
+async fn the_old_places_of_watches_are_served() {
+    let cluster = Cluster::start().await;
+    cluster.post(MAPS, &config_map("a", json!({}))).await;
+    let old = MAPS.replace("/v1/", "/v1/watch/");
+    let mut one = cluster.watch(&format!("{old}/a"), &[]).await;
+    assert_eq!(one.next_name().await, event("ADDED", "a"));
+    cluster.post(MAPS, &config_map("b", json!({}))).await;
+    cluster.delete(&format!("{MAPS}/a"), &Value::Null).await;
+    assert_eq!(one.next_name().await, event("DELETED", "a"));
+    let mut all = cluster.watch(&old, &[]).await;
+    assert_eq!(all.next_name().await, event("ADDED", "b"));
+    let (code, refused) = cluster
+        .get(&format!("{old}/a?fieldSelector=metadata.name%3Db"))
+        .await;
+    assert_eq!(
+        (code, text(&refused, "/message").as_str()),
+        (
+            400,
+            "fieldSelector metadata.name doesn't match requested name"
+        )
+    );
+    // An object that is asked for with `watch` is got, as from Kubernetes.
+    let (code, got) = cluster.get(&format!("{MAPS}/b?watch=true")).await;
+    assert_eq!((code, text(&got, "/kind").as_str()), (200, "ConfigMap"));
+}
+
+#[tokio::test]
+async fn a_watch_of_metadata_has_nothing_else() {
+    let cluster = Cluster::start().await;
+    let partial = [(
+        "Accept",
+        "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    )];
+    let mut watch = cluster
+        .watch(&format!("{MAPS}?watch=1&labelSelector=a%3Db"), &partial)
+        .await;
+    cluster
+        .post(MAPS, &config_map("a", json!({"a": "b"})))
+        .await;
+    let added = watch.next().await.unwrap();
+    assert_eq!(text(&added, "/object/kind"), "PartialObjectMetadata");
+    assert_eq!(text(&added, "/object/metadata/name"), "a");
+    assert_eq!(added["object"].get("data"), None);
+    let (code, refused) = cluster
+        .call(
+            "GET",
+            &format!("{MAPS}?watch=1"),
+            &[("Accept", "application/yaml")],
+            &Value::Null,
+        )
+        .await;
+    let told = refused.as_str().unwrap();
+    assert_eq!(code, 406);
+    assert!(
+        told.contains("only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"),
+        "{told}"
+    );
 }

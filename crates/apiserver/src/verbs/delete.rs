@@ -10,10 +10,10 @@ use seaway_store::{Error as StoreError, Expectation, Record, Write};
 
 use crate::admission::{Operation, Stage, Undo};
 use crate::api::{Call, store_error};
+use crate::list_options::ListOptions;
 use crate::metadata;
 use crate::object::{self, text};
 use crate::reply::{self, Reply};
-use crate::selection::Selection;
 use crate::status::{self, ApiError};
 use crate::verbs::get::answer;
 use crate::verbs::list;
@@ -164,8 +164,7 @@ pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Reply, 
 
 /// Deletes all objects that the selectors of the request select, and answers with what they were.
 pub(crate) async fn delete_all(call: &Call<'_>, options: &Options) -> Result<Reply, ApiError> {
-    let selection = Selection::of(call.query, call.resource)?;
-    let page = list::page(call, &selection)?;
+    let page = list::page(call, &ListOptions::of(call, false)?)?;
     let mut items = Vec::with_capacity(page.records.len());
     for record in &page.records {
         let object = call.decode(record)?;

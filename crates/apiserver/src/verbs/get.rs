@@ -6,20 +6,20 @@ use serde_json::{Map, Value};
 use crate::api::Call;
 use crate::negotiate::{Encoding, Form};
 use crate::object;
-use crate::query::VersionMatch;
 use crate::reply::{self, JSON, Reply};
 use crate::status::ApiError;
 use crate::table::{self, Include};
 
+/// Seconds after which asking again for a version that is not there yet may help. Source: `k8s.io/apiserver`,
+/// `resourceVersionTooHighRetrySeconds`.
+pub(crate) const RETRY: u32 = 1;
+
 /// Answers with the object that is stored.
 pub(crate) fn get(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let version = call.query.version()?;
-    if let (Some(asked), Some(VersionMatch::NotOlderThan) | None) =
-        (version, call.query.version_match()?)
-    {
+    if let Some(asked) = call.query.version()? {
         let current = call.api.store.revision();
         if asked > current {
-            return Err(ApiError::too_large_version(asked, current));
+            return Err(ApiError::too_large_version(asked, current, RETRY));
         }
     }
     let record = call.record()?;
@@ -38,9 +38,20 @@ pub(crate) fn answer(
     code: StatusCode,
     mut object: Value,
 ) -> Result<Reply, ApiError> {
+    let meta = call.accept.meta;
     let shown = match call.accept.form {
         Form::Objects => object,
-        Form::Metadata => table::partial(&mut object),
+        Form::Metadata => table::partial(meta, &mut object),
+        Form::MetadataList => {
+            return Err(ApiError::new(
+                406,
+                "NotAcceptable",
+                format!(
+                    "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+                    call.resource.go_type()
+                ),
+            ));
+        }
         Form::Table => {
             let mut metadata = Map::new();
             metadata.insert(
@@ -50,6 +61,7 @@ pub(crate) fn answer(
             let include = Include::of(call.query)?;
             table::table(
                 call.resource,
+                meta,
                 include,
                 metadata,
                 std::iter::once(object),

@@ -1,31 +1,32 @@
 //! Listing objects: selected, in pages that belong together, at a version.
 //! Source: Kubernetes API concepts, "Retrieving large results sets in chunks" and "Resource versions".
+//!
+//! What is stored is sent as it is, piece by piece as the client takes it, so that a list of any length costs little
+//! memory and nobody waits for it. Only tables and YAML need the objects themselves.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use seaway_store::{Error as StoreError, Record};
 
 use crate::api::{Call, store_error};
-use crate::negotiate::{Encoding, Form};
-use crate::query::{VersionMatch, refuse_option};
-use crate::reply::{self, JSON, Reply};
-use crate::selection::Selection;
+use crate::list_options::{ListOptions, VersionMatch};
+use crate::negotiate::{Encoding, Form, MetaVersion};
+use crate::object;
+use crate::registry::Resource;
+use crate::reply::{self, BodyError, JSON, Reply};
 use crate::status::ApiError;
 use crate::table::{self, Include};
+use crate::verbs::continuation::Continue;
+use crate::verbs::get::RETRY;
 
-/// Where the next page of a list begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Continue {
-    v: String,
-    /// The version that all pages show; -1: whatever is there now.
-    rv: i64,
-    /// The key of the last object of the page before.
-    start: String,
-}
+/// Bytes of a list that are written at once.
+const PIECE: usize = 64 << 10;
+/// Objects looked at between two looks at the store, when only some of them are wanted.
+const LOOK: usize = 500;
 
 /// A page of a list.
 pub(crate) struct Page {
@@ -35,16 +36,35 @@ pub(crate) struct Page {
     remaining: Option<usize>,
 }
 
-const TOKEN_VERSION: &str = "meta.k8s.io/v1";
-
 /// Answers with what the client asked for.
-pub(crate) fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let selection = Selection::of(call.query, call.resource)?;
-    let page = page(call, &selection)?;
-    if call.accept.form == Form::Objects && call.accept.encoding == Encoding::Json {
-        return Ok(reply::bytes(StatusCode::OK, JSON, render(call, &page)?));
-    }
+/// `resource` is that of the call.
+pub(crate) fn list(call: &Call<'_>, resource: &Arc<Resource>) -> Result<Reply, ApiError> {
+    let options = ListOptions::of(call, false)?;
+    let include = Include::of(call.query);
+    let page = page(call, &options)?;
     let metadata = page.metadata();
+    let meta = call.accept.meta;
+    if call.accept.form == Form::Metadata {
+        let message = format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({}List)",
+            call.resource.go_type()
+        );
+        return Err(ApiError::new(406, "NotAcceptable", message));
+    }
+    if call.accept.encoding == Encoding::Json {
+        match call.accept.form {
+            Form::Objects => {
+                let kind = resource.kind.list_kind();
+                let begin = list_head(&kind, &resource.api_version, metadata);
+                return pieces(begin, page.records, Item::Object(Arc::clone(resource)));
+            }
+            Form::MetadataList => {
+                let begin = list_head("PartialObjectMetadataList", meta.api_version(), metadata);
+                return pieces(begin, page.records, Item::Metadata(meta));
+            }
+            _ => {}
+        }
+    }
     let decoded = page
         .records
         .iter()
@@ -58,20 +78,23 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
                 .collect();
             list_of(call, metadata, items)
         }
-        Form::Metadata => json!({
+        Form::MetadataList => json!({
             "kind": "PartialObjectMetadataList",
-            "apiVersion": "meta.k8s.io/v1",
+            "apiVersion": meta.api_version(),
             "metadata": metadata,
-            "items": decoded.into_iter().map(|mut o| table::partial(&mut o)).collect::<Vec<_>>(),
+            "items": decoded.into_iter().map(|mut o| table::partial(meta, &mut o)).collect::<Vec<_>>(),
         }),
         Form::Table => table::table(
             call.resource,
-            Include::of(call.query)?,
+            meta,
+            include?,
             metadata,
             decoded.into_iter(),
             true,
         ),
-        Form::AggregatedDiscovery => return Err(ApiError::not_acceptable(&[JSON])),
+        Form::Metadata | Form::AggregatedDiscovery => {
+            return Err(ApiError::not_acceptable(&[JSON]));
+        }
     };
     Ok(reply::value(StatusCode::OK, call.accept.encoding, &shown))
 }
@@ -96,99 +119,137 @@ pub(crate) fn untyped(mut object: Value) -> Value {
 }
 
 /// The records that the client asked for.
-pub(crate) fn page(call: &Call<'_>, selection: &Selection) -> Result<Page, ApiError> {
-    let limit = call
-        .query
-        .number("limit")?
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| *n > 0);
-    let (records, revision, start, consistent) = snapshot(call, selection)?;
-    let mut records: Vec<Record> = records
-        .into_iter()
-        .filter(|r| start.as_deref().is_none_or(|start| &*r.key > start))
-        .filter_map(|r| match selection.selects(call.resource, &r) {
-            Ok(true) => Some(Ok(r)),
-            Ok(false) => None,
-            Err(e) => Some(Err(e)),
-        })
-        .collect::<Result<_, ApiError>>()?;
-    let (mut next, mut remaining) = (None, None);
-    if let Some(limit) = limit
-        && records.len() > limit
-    {
-        // Kubernetes does not say how much is left of a selection, and clients rely on no number there.
-        remaining = selection.is_everything().then_some(records.len() - limit);
-        records.truncate(limit);
-        next = records.last().map(|last| Continue {
-            v: TOKEN_VERSION.to_owned(),
-            rv: if consistent {
-                i64::try_from(revision).unwrap_or(-1)
-            } else {
-                -1
-            },
-            start: last.key.to_string(),
-        });
-    }
-    Ok(Page {
-        records,
-        revision,
-        next,
-        remaining,
-    })
-}
-
-type Snapshot = (Vec<Record>, u64, Option<String>, bool);
-
-/// Everything at the version that is asked for, that version, after which key to begin, and whether further pages can
-/// show the same version.
-fn snapshot(call: &Call<'_>, selection: &Selection) -> Result<Snapshot, ApiError> {
-    let store = &call.api.store;
+pub(crate) fn page(call: &Call<'_>, options: &ListOptions) -> Result<Page, ApiError> {
+    let selection = &options.selection;
     let prefix = selection.prefix(call.resource, call.namespace);
-    let version = call.query.version()?;
-    let how = call.query.version_match()?;
-    if let Some(token) = call.query.text("continue") {
-        if version.is_some_and(|v| v > 0) {
-            return Err(ApiError::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
+    let begin = Begin::of(call, options, &prefix)?;
+    let everything = selection.is_everything();
+    let look = match begin.limit {
+        None => usize::MAX,
+        Some(limit) if everything => limit,
+        Some(limit) => limit.max(LOOK),
+    };
+    let (mut from, mut revision) = (begin.from, begin.revision);
+    let mut records = Vec::new();
+    loop {
+        let part = call
+            .api
+            .store
+            .page(
+                &prefix,
+                &from,
+                revision,
+                look,
+                if everything { usize::MAX } else { 1 },
+            )
+            .map_err(|e| {
+                begin
+                    .token
+                    .clone()
+                    .map_or_else(|| expired(&e), |token| lost(token, options, &e))
+            })?;
+        // Whatever else is looked at belongs to the same version.
+        revision = Some(part.revision);
+        let looked_at = part.records.len();
+        if let Some(last) = part.records.last() {
+            from = format!("{}\0", last.key);
         }
-        let token = Continue::read(token)?;
-        let Ok(revision) = u64::try_from(token.rv) else {
-            let (records, revision) = store.list(&prefix);
-            return Ok((records, revision, Some(token.start), false));
-        };
-        return match store.list_at(&prefix, revision) {
-            Ok(records) => Ok((records, revision, Some(token.start), true)),
-            Err(StoreError::Compacted { .. }) => Err(token.expired()),
-            Err(e) => Err(store_error(&e)),
-        };
-    }
-    match (how, version) {
-        (Some(_), None) => Err(refuse_option(
-            "resourceVersionMatch",
-            "FieldValueForbidden",
-            "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-        )),
-        (Some(VersionMatch::Exact), Some(0)) => Err(refuse_option(
-            "resourceVersionMatch",
-            "FieldValueForbidden",
-            "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        (Some(VersionMatch::Exact), Some(revision)) => {
-            let records = store
-                .list_at(&prefix, revision)
-                .map_err(|e| store_error(&e))?;
-            Ok((records, revision, None, true))
-        }
-        (_, version) => {
-            let (records, revision) = store.list(&prefix);
-            match version {
-                Some(asked) if asked > revision => {
-                    Err(ApiError::too_large_version(asked, revision))
-                }
-                _ => Ok((records, revision, None, true)),
+        for (index, record) in part.records.into_iter().enumerate() {
+            if !selection.selects(call.resource, &record)? {
+                continue;
+            }
+            records.push(record);
+            let behind = looked_at - index - 1 + part.remaining;
+            if begin.limit == Some(records.len()) && behind > 0 {
+                return Ok(Page {
+                    next: records
+                        .last()
+                        .map(|last| Continue::after(&prefix, &last.key, part.revision)),
+                    // Kubernetes does not say how much is left of a selection: it would have to look.
+                    remaining: everything.then_some(behind),
+                    records,
+                    revision: part.revision,
+                });
             }
         }
+        if part.remaining == 0 {
+            return Ok(Page {
+                records,
+                revision: part.revision,
+                next: None,
+                remaining: None,
+            });
+        }
+    }
+}
+
+/// Where a list begins, at which version, and how long it may be.
+struct Begin {
+    from: String,
+    /// `None`: as it is now.
+    revision: Option<u64>,
+    limit: Option<usize>,
+    token: Option<Continue>,
+}
+
+impl Begin {
+    fn of(call: &Call<'_>, options: &ListOptions, prefix: &str) -> Result<Self, ApiError> {
+        let version = options.version()?;
+        if let Some(token) = &options.token {
+            let token = Continue::read(token)?;
+            if version.is_some_and(|v| v > 0) {
+                return Err(ApiError::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
+            return Ok(Self {
+                from: token.from(prefix),
+                revision: token.revision(),
+                limit: options.limit,
+                token: Some(token),
+            });
+        }
+        // A limit with a version and no word on how it is meant asks for exactly that version, for clients of old.
+        let exactly = match options.how {
+            Some(how) => how == VersionMatch::Exact,
+            None => options.limit.is_some(),
+        };
+        let revision = match version {
+            Some(asked) if asked > 0 && exactly => Some(asked),
+            Some(asked) => {
+                let current = call.api.store.revision();
+                if asked > current {
+                    return Err(ApiError::too_large_version(asked, current, RETRY));
+                }
+                None
+            }
+            None => None,
+        };
+        Ok(Self {
+            from: String::new(),
+            revision,
+            // Whatever is at hand comes as a whole, as from Kubernetes' watch cache.
+            limit: options.limit.filter(|_| version != Some(0)),
+            token: None,
+        })
+    }
+}
+
+/// The version of a list that has not begun is not there.
+fn expired(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        e => store_error(e),
+    }
+}
+
+/// The version of a list that goes on is not there.
+fn lost(token: Continue, options: &ListOptions, error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } if options.limit.is_some() => token.expired(),
+        e => expired(e),
     }
 }
 
@@ -209,73 +270,82 @@ impl Page {
     }
 }
 
-fn render(call: &Call<'_>, page: &Page) -> Result<Vec<u8>, ApiError> {
-    let size: usize = page.records.iter().map(|r| r.value.len() + 48).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let metadata = Value::Object(page.metadata());
-    let (kind, version) = (call.resource.kind.list_kind(), &call.resource.api_version);
-    out.extend_from_slice(
-        format!(
-            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
-        )
-        .as_bytes(),
-    );
-    for (index, record) in page.records.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        call.resource
-            .render_item(&mut out, record, record.revision)?;
-    }
-    out.extend_from_slice(b"]}\n");
-    Ok(out)
+/// What of each object is an item of the list.
+enum Item {
+    Object(Arc<Resource>),
+    Metadata(MetaVersion),
 }
 
-impl Continue {
-    fn read(token: &str) -> Result<Self, ApiError> {
-        let invalid = |why: &dyn std::fmt::Display| {
-            ApiError::bad_request(format!(
-                "invalid continue token: continue key is not valid: {why}"
-            ))
-        };
-        let text = URL_SAFE_NO_PAD
-            .decode(token.trim_end_matches('='))
-            .map_err(|e| invalid(&e))?;
-        let read: Self = serde_json::from_slice(&text).map_err(|e| invalid(&e))?;
-        if read.v == TOKEN_VERSION {
-            Ok(read)
-        } else {
-            Err(invalid(&format!("unrecognized encoded version {}", read.v)))
+impl Item {
+    fn render(&self, out: &mut Vec<u8>, record: &Record) -> Result<(), ApiError> {
+        match self {
+            Self::Object(resource) => resource.render_item(out, record, record.revision),
+            Self::Metadata(meta) => {
+                object::render_metadata(out, *meta, &record.value, record.revision);
+                Ok(())
+            }
         }
-    }
-
-    fn write(&self) -> String {
-        // Two strings and a number: there is nothing that could fail.
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
-    }
-
-    /// The history is gone; the client may begin again, or go on with what is there now.
-    fn expired(self) -> ApiError {
-        let mut error = ApiError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-        );
-        error.next_page = Some(Self { rv: -1, ..self }.write());
-        error
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn list_head(kind: &str, api_version: &str, metadata: Map<String, Value>) -> Vec<u8> {
+    let metadata = Value::Object(metadata);
+    format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    )
+    .into_bytes()
+}
 
-    #[test]
-    fn a_token_comes_back_as_it_was() {
-        let token = Continue {
-            v: TOKEN_VERSION.to_owned(),
-            rv: 7,
-            start: "core/pods/d/a".to_owned(),
-        };
-        assert_eq!(Continue::read(&token.write()), Ok(token));
-        assert_eq!(Continue::read("rubbish").unwrap_err().code, 400);
+/// The list, at once if it is short, else piece by piece.
+fn pieces(begin: Vec<u8>, records: Vec<Record>, item: Item) -> Result<Reply, ApiError> {
+    let mut rest = Pieces {
+        out: begin,
+        records: records.into_iter(),
+        item,
+        first: true,
+        done: false,
+    };
+    let first = rest.next().transpose()?.unwrap_or_default();
+    if rest.done {
+        return Ok(reply::bytes(StatusCode::OK, JSON, first));
+    }
+    // What cannot be shown breaks the answer off: the client must not take it for the whole.
+    let all = std::iter::once(Ok(first)).chain(rest.map(|piece| piece.map_err(BodyError::from)));
+    let body = reply::fallible_stream(futures::stream::iter(all));
+    Ok(reply::with_body(StatusCode::OK, JSON, body))
+}
+
+struct Pieces {
+    out: Vec<u8>,
+    records: std::vec::IntoIter<Record>,
+    item: Item,
+    first: bool,
+    done: bool,
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Bytes, ApiError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let mut out = std::mem::take(&mut self.out);
+        out.reserve(PIECE);
+        while out.len() < PIECE {
+            let Some(record) = self.records.next() else {
+                out.extend_from_slice(b"]}\n");
+                self.done = true;
+                break;
+            };
+            if !std::mem::replace(&mut self.first, false) {
+                out.push(b',');
+            }
+            if let Err(error) = self.item.render(&mut out, &record) {
+                self.done = true;
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(out.into()))
     }
 }

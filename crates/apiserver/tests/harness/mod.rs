@@ -3,6 +3,8 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
+pub(crate) mod wire;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
