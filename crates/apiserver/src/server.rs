@@ -34,8 +34,9 @@ use crate::tls::{self, Authenticator};
 /// How long a client may take for its TLS handshake and for the head of a request, which begins when the one before was
 /// answered. Source: `k8s.io/apiserver/pkg/server/secure_serving.go`, `ReadHeaderTimeout`.
 const PATIENCE: Duration = Duration::from_secs(32);
-/// Bytes of the head of a request. Source: Go's `net/http`, `DefaultMaxHeaderBytes`.
-const HEAD: u32 = 1 << 20;
+/// Bytes of the head of a request, and of an answer that wait for a client who does not take them. Go takes heads of a
+/// mebibyte; with that, a thousand slow watchers would hold a gibibyte.
+const HEAD: u32 = 256 << 10;
 /// After which silence of a client it is asked whether it is there, and how often. Watches of clients that are gone would
 /// stay otherwise.
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -43,7 +43,7 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().unwrap(), tuning).await
     }
 
-    async fn start_in(directory: TempDir, tuning: Tuning) -> Self {
+    pub(crate) async fn start_in(directory: TempDir, tuning: Tuning) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let names = ["127.0.0.1".parse().unwrap()];
