@@ -282,7 +282,7 @@ async fn write(client: Client, writer: Arc<Mutex<Writer>>, stop: CancellationTok
             let (name, state) = (name.clone(), *state);
             let number = writer.next;
             writer.next += 1;
-            let deletes = state.is_some() && number % 5 == 0;
+            let deletes = state.is_some() && number.is_multiple_of(5);
             writer.in_flight = Some((name.clone(), (!deletes).then_some(number)));
             (name, state, number)
         };
@@ -291,7 +291,7 @@ async fn write(client: Client, writer: Arc<Mutex<Writer>>, stop: CancellationTok
                 .create(&PostParams::default(), &object(&name, number, None))
                 .await
                 .map(Some),
-            Some(_) if number % 5 == 0 => maps
+            Some(_) if number.is_multiple_of(5) => maps
                 .delete(&name, &DeleteParams::default())
                 .await
                 .map(|_| None),
