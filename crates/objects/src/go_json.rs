@@ -2,12 +2,16 @@
 //! `omitempty` in the Kubernetes types vanish when they are empty (`""`, `[]`, `{}` of a map, and `0` or `false`
 //! where the Go field is no pointer).
 //!
+//! Quantities are written in their canonical form, whoever wrote them: `500m` for `0.5`.
+//!
 //! k8s-openapi knows `None` only, so what is empty is decided here: strings, lists and maps are dropped unless
 //! [`KEEPS_EMPTY`] says that the Go field is a pointer or required; numbers and booleans are kept unless
 //! [`DROPS_ZERO`] says that the Go field is a plain, optional one.
 
 use serde::ser::{self, Serialize};
 use serde_json::{Map, Value};
+
+use crate::quantity;
 
 /// Type and field whose empty string, list or map means something; `*` stands for all fields of the type.
 const KEEPS_EMPTY: &[(&str, &str)] = &[
@@ -206,10 +210,17 @@ impl ser::Serializer for Writer {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         v: &T,
     ) -> Result<Written, Self::Error> {
-        v.serialize(self)
+        let written = v.serialize(self)?;
+        match &written.value {
+            Value::String(text) if name == "Quantity" => {
+                let form = quantity::canonical(text).map_err(ser::Error::custom)?;
+                Ok(Value::from(form).into())
+            }
+            _ => Ok(written),
+        }
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

@@ -31,6 +31,8 @@ pub enum NameRule {
     Subdomain,
     /// One label of 63 bytes: Namespaces, Services.
     Label,
+    /// Anything that can be a part of a path: roles and their bindings, `system:admin` for example.
+    PathSegment,
 }
 
 impl NameRule {
@@ -39,6 +41,7 @@ impl NameRule {
         match self {
             Self::Subdomain => dns_subdomain(name),
             Self::Label => dns_label(name),
+            Self::PathSegment => path_segment(name),
         }
     }
 }
@@ -135,6 +138,15 @@ pub fn qualified_name(value: &str) -> Wrong {
         wrong.push(format!("name part {QUALIFIED_PART}"));
     }
     wrong
+}
+
+/// A part of a path. Source: `IsValidPathSegmentName` in `k8s.io/apimachinery/pkg/api/validation/path`.
+pub fn path_segment(value: &str) -> Wrong {
+    if matches!(value, "." | "..") {
+        return vec![format!("may not be '{value}'")];
+    }
+    let within = ["/", "%"].into_iter().filter(|part| value.contains(part));
+    within.map(|part| format!("may not contain '{part}'")).collect()
 }
 
 /// The value of a label.

@@ -96,6 +96,9 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Paths of structs that Go holds as pointers and k8s-openapi as values: absent and empty stay different.
     const POINTERS: &'static [&'static str] = &[];
+
+    /// Paths of lists that Go writes as `null` when they are absent.
+    const NULLS: &'static [&'static str] = &[];
 }
 
 /// The [`Kind`] that follows from the [`Rules`] `R`.
@@ -120,6 +123,13 @@ impl<R: Rules> Typed<R> {
                 && parent.get(field) == Some(&Value::Object(serde_json::Map::new()))
             {
                 parent.remove(field);
+            }
+        }
+        for path in R::NULLS {
+            if let Some((parent, field)) = path.rsplit_once('/')
+                && let Some(Value::Object(parent)) = value.pointer_mut(parent)
+            {
+                parent.entry(field).or_insert(Value::Null);
             }
         }
         Ok(value)

@@ -1,5 +1,7 @@
 //! Every kind that the API serves, one file each.
 
+mod cluster_role;
+mod cluster_role_binding;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
@@ -10,12 +12,17 @@ mod event;
 mod int_or_percent;
 mod job;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
 pub mod pod;
 mod pod_template;
+mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
+mod role;
+mod role_binding;
 mod secret;
 mod service;
 mod service_account;
@@ -37,10 +44,12 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<config_map::ConfigMaps>(),
         kind::<endpoints::EndpointsKind>(),
         kind::<event::CoreEvents>(),
+        kind::<limit_range::LimitRanges>(),
         kind::<namespace::Namespaces>(),
         kind::<node::Nodes>(),
         kind::<pod::Pods>(),
         kind::<replication_controller::ReplicationControllers>(),
+        kind::<resource_quota::ResourceQuotas>(),
         kind::<secret::Secrets>(),
         kind::<service_account::ServiceAccounts>(),
         kind::<service::Services>(),
@@ -52,6 +61,10 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<job::Jobs>(),
         kind::<lease::Leases>(),
         kind::<endpoint_slice::EndpointSlices>(),
+        kind::<cluster_role::ClusterRoles>(),
+        kind::<cluster_role_binding::ClusterRoleBindings>(),
+        kind::<role::Roles>(),
+        kind::<role_binding::RoleBindings>(),
     ]
 }
 

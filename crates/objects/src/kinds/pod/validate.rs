@@ -14,6 +14,7 @@ use super::defaults::volume_sources;
 use crate::field::{FieldError, FieldErrors, not_negative, one_of};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::metadata::{validate_labels, wrong};
+use crate::quantity::NOT_A_QUANTITY;
 use crate::{names, quantity};
 
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
@@ -21,8 +22,6 @@ const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 const DNS_POLICIES: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 const MESSAGE_POLICIES: [&str; 2] = ["FallbackToLogsOnError", "File"];
 const TOLERATION_EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-const NOT_A_QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// A Pod spec at the path `at`, defaults filled in.
 pub(in crate::kinds) fn validate_spec(spec: &PodSpec, at: &str) -> FieldErrors {
