@@ -1,43 +1,15 @@
-//! Namespaces as the place of other objects: they must exist, and take nothing new while they are being deleted.
-//! Source: the `NamespaceLifecycle` admission plugin.
+//! What only Namespaces have: finalizers of what is in them.
 
 use http::StatusCode;
 
 use crate::api::Call;
 use crate::body::Sent;
-use crate::metadata;
 use crate::object;
 use crate::reply::Reply;
 use crate::status::ApiError;
 use crate::verbs::create;
 use crate::verbs::get::answer;
 use crate::verbs::update::{Part, change};
-
-/// Refuses what would be created where it cannot be.
-pub(crate) fn must_take(call: &Call<'_>) -> Result<(), ApiError> {
-    if !call.resource.names.namespaced {
-        return Ok(());
-    }
-    let namespaces = call.api.core("namespaces")?;
-    let Some(namespace) = call.api.object(&namespaces, "", call.namespace)? else {
-        return Err(ApiError::not_found(namespaces.names, call.namespace));
-    };
-    if metadata::is_terminating(&namespace) {
-        let why = format!(
-            "unable to create new content in namespace {} because it is being terminated",
-            call.namespace
-        );
-        let cause = format!("namespace {} is being terminated", call.namespace);
-        return Err(
-            ApiError::forbidden(call.resource.names, call.name, &why).with_cause(
-                "NamespaceTerminating",
-                &cause,
-                "metadata.namespace",
-            ),
-        );
-    }
-    Ok(())
-}
 
 /// `PUT …/finalize`: says who still has something to do before a deleted Namespace goes.
 pub(crate) async fn finalize(call: &Call<'_>, sent: Sent) -> Result<Reply, ApiError> {

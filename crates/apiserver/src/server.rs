@@ -69,6 +69,8 @@ pub struct Tuning {
     pub store: Options,
     /// How often watches that want bookmarks get one.
     pub bookmarks: Duration,
+    /// Admission plugins that are left out, out of [`admission::NAMES`].
+    pub disabled_plugins: Vec<String>,
 }
 
 impl Default for Tuning {
@@ -76,6 +78,7 @@ impl Default for Tuning {
         Self {
             store: Options::default(),
             bookmarks: Duration::from_secs(60),
+            disabled_plugins: Vec::new(),
         }
     }
 }
@@ -119,6 +122,7 @@ impl Server {
         let (path, options) = (config.store.clone(), tuning.store.clone());
         let store =
             tokio::task::spawn_blocking(move || Store::open_with(&path, &options)).await??;
+        let store = Arc::new(store);
         let registry = Registry::new(
             seaway_objects::kinds::registry(),
             &config.advertise.to_string(),
@@ -133,13 +137,16 @@ impl Server {
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);
         }
+        let plugins = admission::plugins(
+            config.service_cidr,
+            config.node_port_range.clone(),
+            &store,
+            &tuning.disabled_plugins,
+        );
         let api = Arc::new(Api {
-            store: Arc::new(store),
+            store,
             registry: Arc::new(registry),
-            admission: Chain::new(admission::plugins(
-                config.service_cidr,
-                config.node_port_range.clone(),
-            )),
+            admission: Chain::new(plugins),
             nodes: Nodes::new(tls::to_nodes(&config.pki)?),
             lines: Lines::default(),
             bookmarks: tuning.bookmarks,

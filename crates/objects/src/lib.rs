@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod resources;
 pub mod rules;
 pub mod schema;

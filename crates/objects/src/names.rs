@@ -146,7 +146,9 @@ pub fn path_segment(value: &str) -> Wrong {
         return vec![format!("may not be '{value}'")];
     }
     let within = ["/", "%"].into_iter().filter(|part| value.contains(part));
-    within.map(|part| format!("may not contain '{part}'")).collect()
+    within
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
 }
 
 /// The value of a label.

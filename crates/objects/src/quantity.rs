@@ -49,7 +49,8 @@ impl Amount {
 
     /// Reads a quantity; `None` if it is none.
     pub fn parse(text: &str) -> Option<Self> {
-        let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+        let suffix =
+            text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
         let format = if suffix.ends_with('i') {
             Format::Binary
         } else if suffix.len() > 1 && suffix.starts_with(['e', 'E']) {
@@ -59,7 +60,11 @@ impl Amount {
         };
         let nano = parse(text)?;
         // What is smaller than one cannot be written in powers of 1024.
-        let format = if format == Format::Binary && nano.abs() < UNIT { Format::Decimal } else { format };
+        let format = if format == Format::Binary && nano.abs() < UNIT {
+            Format::Decimal
+        } else {
+            format
+        };
         Some(Self { nano, format })
     }
 
@@ -110,7 +115,11 @@ impl Add for Amount {
     fn add(self, other: Self) -> Self {
         Self {
             nano: self.nano.saturating_add(other.nano),
-            format: if self.is_zero() { other.format } else { self.format },
+            format: if self.is_zero() {
+                other.format
+            } else {
+                self.format
+            },
         }
     }
 }
@@ -156,7 +165,11 @@ impl fmt::Display for Amount {
             power += 1;
         }
         if self.format == Format::Exponent && power != 3 {
-            return write!(f, "{mantissa}e{}", 3 * i32::try_from(power).unwrap_or(3) - 9);
+            return write!(
+                f,
+                "{mantissa}e{}",
+                3 * i32::try_from(power).unwrap_or(3) - 9
+            );
         }
         write!(f, "{mantissa}{}", DECIMAL[power])
     }
@@ -179,7 +192,10 @@ pub fn canonical(text: &str) -> Result<String, &'static str> {
 
 fn refusal(text: &str) -> &'static str {
     let rest = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let number = rest.len()
+        - rest
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+            .len();
     let (number, suffix) = rest.split_at(number);
     let letters = suffix.trim_start_matches(|c: char| "eEinumkKMGTP".contains(c));
     let digits = letters.strip_prefix(['+', '-']).unwrap_or(letters);
@@ -201,8 +217,13 @@ fn keeps_its_form(text: &str) -> bool {
     if text == "0" {
         return true;
     }
-    let rest = text.strip_prefix(['+', '-']).unwrap_or(text).trim_start_matches('0');
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let rest = text
+        .strip_prefix(['+', '-'])
+        .unwrap_or(text)
+        .trim_start_matches('0');
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
     let (number, suffix) = rest.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole = if whole.is_empty() { "0" } else { whole };
@@ -372,7 +393,9 @@ mod tests {
 
     #[test]
     fn a_sum_is_written_as_its_first_part() {
-        let sum = |a: &str, b: &str| (Amount::parse(a).expect(a) + Amount::parse(b).expect(b)).to_string();
+        let sum = |a: &str, b: &str| {
+            (Amount::parse(a).expect(a) + Amount::parse(b).expect(b)).to_string()
+        };
         assert_eq!(sum("100m", "1"), "1100m");
         assert_eq!(sum("128Mi", "128Mi"), "256Mi");
         assert_eq!(sum("0", "1Gi"), "1Gi");

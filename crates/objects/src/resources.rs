@@ -132,7 +132,13 @@ mod tests {
 
     #[test]
     fn names_without_a_domain_must_be_known() {
-        for name in ["cpu", "count/pods", "example.com/gpu", "requests.example.com/gpu", "requests.hugepages-2Mi"] {
+        for name in [
+            "cpu",
+            "count/pods",
+            "example.com/gpu",
+            "requests.example.com/gpu",
+            "requests.hugepages-2Mi",
+        ] {
             assert_eq!(validate_quota_name(name, "x"), vec![], "{name}");
         }
         assert_eq!(validate_quota_name("gpus", "x").len(), 2);

@@ -4,14 +4,23 @@
 //! not reach the store, for whatever reason, the guard is dropped and gives the reservation back.
 
 mod addresses;
+mod default_tolerations;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod priority;
+mod resource_quota;
 mod service_account;
+mod stored;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use seaway_objects::kind::Names;
+use seaway_store::Store;
 
 use crate::status::ApiError;
 
@@ -54,6 +63,34 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Who asks.
     pub user: &'a User,
+}
+
+impl Request<'_> {
+    /// Whether it is about objects of this kind (the core group is the empty one).
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        (self.kind.group, self.kind.plural) == (group, plural)
+    }
+
+    /// Whether this is done to a Pod as such, not through a subresource.
+    pub fn is_pod(&self, operation: Operation) -> bool {
+        self.is("", "pods") && self.subresource.is_empty() && self.operation == operation
+    }
+
+    /// A refusal before the object has its name, as Kubernetes sees it: what will be called `web-x7k2p` is `web-` then.
+    pub fn forbidden(&self, object: &Value, why: &str) -> ApiError {
+        let base = object["metadata"]["generateName"]
+            .as_str()
+            .unwrap_or_default();
+        let name = if self.operation == Operation::Create
+            && !base.is_empty()
+            && self.name.starts_with(base)
+        {
+            base
+        } else {
+            self.name
+        };
+        ApiError::forbidden(self.kind, name, why)
+    }
 }
 
 /// When a plugin is asked.
@@ -114,15 +151,87 @@ pub trait Plugin: Send + Sync {
 
     /// The store changed from `old` to `new` (both with `apiVersion` and `kind`). Called after every write that was
     /// stored, and at start for every stored object with `old` being `None`, so that a plugin can learn what is taken.
-    fn committed(&self, old: Option<&Value>, new: Option<&Value>);
+    fn committed(&self, _old: Option<&Value>, _new: Option<&Value>) {}
+
+    /// Waits, before anything else, for what others are about to make and the plugin needs; a while at most.
+    fn wait<'a>(
+        &'a self,
+        _request: &'a Request<'_>,
+        _object: &'a Value,
+    ) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    /// Writes down what was reserved for a request, before its object is stored. If it is not stored in the end, others
+    /// put right what was written.
+    ///
+    /// The future fails if the store does.
+    fn write_through<'a>(
+        &'a self,
+        _request: &'a Request<'_>,
+    ) -> Option<BoxFuture<'a, Result<(), ApiError>>> {
+        None
+    }
 }
 
-/// The plugins of a cluster whose Services have these addresses and node ports, in the order in which they are asked.
-pub fn plugins(services: Ipv4Net, node_ports: RangeInclusive<u16>) -> Vec<Box<dyn Plugin>> {
-    vec![
-        Box::new(service_account::ServiceAccount),
-        Box::new(addresses::Addresses::new(services, node_ports)),
-    ]
+/// The names of the plugins that can be switched off, as Kubernetes calls them.
+pub const NAMES: [&str; 6] = [
+    "DefaultTolerationSeconds",
+    "LimitRanger",
+    "NamespaceLifecycle",
+    "Priority",
+    "ResourceQuota",
+    "ServiceAccount",
+];
+
+/// The plugins of a cluster whose Services have these addresses and node ports, in the order in which they are asked,
+/// which is Kubernetes'. Those named in `disabled` are left out.
+pub fn plugins(
+    services: Ipv4Net,
+    node_ports: RangeInclusive<u16>,
+    store: &Arc<Store>,
+    disabled: &[String],
+) -> Vec<Box<dyn Plugin>> {
+    let stored = || stored::Stored(Arc::clone(store));
+    let all: Vec<(&str, Box<dyn Plugin>)> = vec![
+        (
+            "NamespaceLifecycle",
+            Box::new(namespace_lifecycle::NamespaceLifecycle { stored: stored() }),
+        ),
+        (
+            "LimitRanger",
+            Box::new(limit_ranger::Defaults { stored: stored() }),
+        ),
+        (
+            "ServiceAccount",
+            Box::new(service_account::ServiceAccount {
+                stored: stored(),
+                mounts: false,
+            }),
+        ),
+        ("Priority", Box::new(priority::Priority)),
+        (
+            "DefaultTolerationSeconds",
+            Box::new(default_tolerations::DefaultTolerations),
+        ),
+        // Kubernetes has no name for it: there it is part of storing a Service.
+        (
+            "",
+            Box::new(addresses::Addresses::new(services, node_ports)),
+        ),
+        (
+            "LimitRanger",
+            Box::new(limit_ranger::Bounds { stored: stored() }),
+        ),
+        (
+            "ResourceQuota",
+            Box::new(resource_quota::ResourceQuota::new(stored())),
+        ),
+    ];
+    all.into_iter()
+        .filter(|(name, _)| !disabled.iter().any(|off| off == name))
+        .map(|(_, plugin)| plugin)
+        .collect()
 }
 
 /// The plugins in the order in which they are asked.
@@ -151,6 +260,28 @@ impl Chain {
             .filter(|p| p.stage() == stage)
             .map(|p| p.admit(request, object))
             .collect()
+    }
+
+    /// Waits for what plugins need and others are about to make.
+    pub async fn wait(&self, request: &Request<'_>, object: &Value) {
+        for plugin in &self.plugins {
+            if let Some(wait) = plugin.wait(request, object) {
+                wait.await;
+            }
+        }
+    }
+
+    /// Lets every plugin write down what it reserved, before the object is stored.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn write_through(&self, request: &Request<'_>) -> Result<(), ApiError> {
+        for plugin in &self.plugins {
+            if let Some(write) = plugin.write_through(request) {
+                write.await?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells every plugin of a write that was stored.

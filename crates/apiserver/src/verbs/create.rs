@@ -11,7 +11,6 @@ use crate::api::{Call, store_error};
 use crate::body::Sent;
 use crate::fields;
 use crate::metadata;
-use crate::namespace;
 use crate::object::{self, text};
 use crate::reply::{self, Reply};
 use crate::status::ApiError;
@@ -70,22 +69,23 @@ pub(crate) async fn store_new(call: &Call<'_>, sent: Value) -> Result<Value, Api
 }
 
 async fn store_named(call: &Call<'_>, mut object: Value) -> Result<Value, ApiError> {
-    namespace::must_take(call)?;
     let kind = &call.resource.kind;
     let dry_run = call.query.dry_run()?;
     metadata::prepare_create(&mut object, call.namespace);
     kind.default(&mut object);
-    kind.prepare_create(&mut object);
     let request = call.request(Operation::Create, None, dry_run);
     let admission = &call.api.admission;
     let exists = || ApiError::already_exists(call.resource.names, call.name);
+    admission.wait(&request, &object).await;
     let mut undo = admission.admit(Stage::Admit, &request, &mut object)?;
+    kind.prepare_create(&mut object);
     call.valid(&kind.validate(&object))?;
     undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);
     if dry_run {
         let taken = call.api.store.get(&call.key()).is_some();
         return if taken { Err(exists()) } else { Ok(object) };
     }
+    admission.write_through(&request).await?;
     let write = Write::Put(call.resource.encode(&object)?);
     let event = match call
         .api

@@ -123,6 +123,9 @@ async fn store_changed(
             .await
             .map(|gone| gone.then_some(object));
     }
+    if part == Part::Object {
+        admission.write_through(&request).await?;
+    }
     let write = Write::Put(call.resource.encode(&object)?);
     match call
         .api

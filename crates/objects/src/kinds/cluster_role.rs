@@ -34,7 +34,10 @@ impl Rules for ClusterRoles {
             return errors;
         };
         const AT: &str = "aggregationRule.clusterRoleSelectors";
-        let selectors = aggregation.cluster_role_selectors.as_deref().unwrap_or_default();
+        let selectors = aggregation
+            .cluster_role_selectors
+            .as_deref()
+            .unwrap_or_default();
         if selectors.is_empty() {
             errors.push(FieldError::required(
                 AT,

@@ -51,6 +51,11 @@ impl Rules for ClusterRoleBindings {
     }
 
     fn cells(object: &ClusterRoleBinding, now: i64) -> Vec<Value> {
-        rbac::binding_cells(&object.metadata, &object.role_ref, object.subjects.as_ref(), now)
+        rbac::binding_cells(
+            &object.metadata,
+            &object.role_ref,
+            object.subjects.as_ref(),
+            now,
+        )
     }
 }

@@ -174,7 +174,11 @@ struct Bounds {
 impl Bounds {
     fn validate(&self, name: &str, at: &str) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let mut above = |low: &Option<Bound>, high: &Option<Bound>, names: [&str; 2], field: &str, shows_low: bool| {
+        let mut above = |low: &Option<Bound>,
+                         high: &Option<Bound>,
+                         names: [&str; 2],
+                         field: &str,
+                         shows_low: bool| {
             if let (Some(low), Some(high)) = (low, high)
                 && low.amount > high.amount
             {
@@ -183,18 +187,47 @@ impl Bounds {
                     "{} value {} is greater than {} value {}",
                     names[0], low.text, names[1], high.text
                 );
-                errors.push(FieldError::invalid(format!("{at}.{field}[{name}]"), shown, &words));
+                errors.push(FieldError::invalid(
+                    format!("{at}.{field}[{name}]"),
+                    shown,
+                    &words,
+                ));
             }
         };
-        let Self { min, max, limit, request, ratio } = self;
+        let Self {
+            min,
+            max,
+            limit,
+            request,
+            ratio,
+        } = self;
         above(min, max, ["min", "max"], "min", true);
-        above(min, request, ["min", "default request"], "defaultRequest", false);
-        above(request, max, ["default request", "max"], "defaultRequest", true);
-        above(request, limit, ["default request", "default limit"], "defaultRequest", true);
+        above(
+            min,
+            request,
+            ["min", "default request"],
+            "defaultRequest",
+            false,
+        );
+        above(
+            request,
+            max,
+            ["default request", "max"],
+            "defaultRequest",
+            true,
+        );
+        above(
+            request,
+            limit,
+            ["default request", "default limit"],
+            "defaultRequest",
+            true,
+        );
         above(min, limit, ["min", "default"], "default", true);
         above(limit, max, ["default", "max"], "default", false);
         if let Some(ratio) = ratio {
-            errors.extend(self.validate_ratio(ratio, &format!("{at}.maxLimitRequestRatio[{name}]")));
+            errors
+                .extend(self.validate_ratio(ratio, &format!("{at}.maxLimitRequestRatio[{name}]")));
         }
         if let (Some(limit), Some(request)) = (limit, request)
             && !resources::may_be_overcommitted(name)
@@ -231,7 +264,10 @@ impl Bounds {
 }
 
 /// Ratios are compared as floating point numbers, as Kubernetes does.
-#[expect(clippy::cast_precision_loss, reason = "a ratio of two amounts is approximate")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a ratio of two amounts is approximate"
+)]
 fn as_float(number: i128) -> f64 {
     number as f64
 }
@@ -243,7 +279,8 @@ mod tests {
 
     fn made(limits: Value) -> Value {
         let kind = kinds::find("", "v1", "limitranges").expect("limitranges");
-        let object = json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"limits": limits}});
+        let object =
+            json!({"metadata": {"name": "l", "namespace": "d"}, "spec": {"limits": limits}});
         let mut object = kind.decode(object).expect("decodes");
         kind.default(&mut object);
         object
@@ -251,19 +288,27 @@ mod tests {
 
     fn errors(limits: Value) -> Vec<String> {
         let kind = kinds::find("", "v1", "limitranges").expect("limitranges");
-        kind.validate(&made(limits)).iter().map(ToString::to_string).collect()
+        kind.validate(&made(limits))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn what_is_left_out_follows_from_what_is_there() {
-        let item = made(json!([{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "50m", "memory": "1Mi"}}]));
+        let item = made(
+            json!([{"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "50m", "memory": "1Mi"}}]),
+        );
         assert_eq!(
             item["spec"]["limits"][0],
             json!({"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1", "memory": "1Mi"},
                 "max": {"cpu": "1"}, "min": {"cpu": "50m", "memory": "1Mi"}})
         );
         let pod = made(json!([{"type": "Pod", "max": {"cpu": "1"}}]));
-        assert_eq!(pod["spec"]["limits"][0], json!({"type": "Pod", "max": {"cpu": "1"}}));
+        assert_eq!(
+            pod["spec"]["limits"][0],
+            json!({"type": "Pod", "max": {"cpu": "1"}})
+        );
     }
 
     #[test]
@@ -277,7 +322,9 @@ mod tests {
             ]
         );
         assert_eq!(
-            errors(json!([{"type": "Pod", "default": {"cpu": "1"}, "max": {"gpu": "1"}}, {"type": "Pod"}, {"type": "Node"}])),
+            errors(
+                json!([{"type": "Pod", "default": {"cpu": "1"}, "max": {"gpu": "1"}}, {"type": "Pod"}, {"type": "Node"}])
+            ),
             [
                 "spec.limits[0].max[gpu]: Invalid value: \"gpu\": must be a standard resource type or fully qualified",
                 "spec.limits[0].max[gpu]: Invalid value: \"gpu\": must be a standard resource for containers",
@@ -287,12 +334,18 @@ mod tests {
             ]
         );
         assert_eq!(
-            errors(json!([{"type": "Pod", "max": {"cpu": "4"}, "min": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}])),
-            ["spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000"]
+            errors(
+                json!([{"type": "Pod", "max": {"cpu": "4"}, "min": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}])
+            ),
+            [
+                "spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000"
+            ]
         );
         assert_eq!(
             errors(json!([{"type": "PersistentVolumeClaim", "max": {"cpu": "4"}}])),
-            ["spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided"]
+            [
+                "spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided"
+            ]
         );
     }
 }

@@ -26,9 +26,17 @@ pub(super) fn validate_rules(rules: Option<&Vec<PolicyRule>>, namespaced: bool) 
                 "verbs must contain at least one value",
             ));
         }
-        if let Some(urls) = rule.non_resource_urls.as_ref().filter(|urls| !urls.is_empty()) {
+        if let Some(urls) = rule
+            .non_resource_urls
+            .as_ref()
+            .filter(|urls| !urls.is_empty())
+        {
             let mut refuse = |words: &str| {
-                errors.push(FieldError::invalid(format!("{at}.nonResourceURLs"), urls, words));
+                errors.push(FieldError::invalid(
+                    format!("{at}.nonResourceURLs"),
+                    urls,
+                    words,
+                ));
             };
             if namespaced {
                 refuse("namespaced rules cannot apply to non-resource URLs");
@@ -77,7 +85,11 @@ pub(super) fn validate_binding(
     let mut errors = FieldErrors::new();
     let group = role.api_group.as_deref().unwrap_or_default();
     if group != GROUP {
-        errors.push(FieldError::not_supported("roleRef.apiGroup", group, &[GROUP]));
+        errors.push(FieldError::not_supported(
+            "roleRef.apiGroup",
+            group,
+            &[GROUP],
+        ));
     }
     if !kinds.contains(&role.kind.as_str()) {
         errors.push(FieldError::not_supported("roleRef.kind", &role.kind, kinds));
@@ -85,10 +97,18 @@ pub(super) fn validate_binding(
     if role.name.is_empty() {
         errors.push(FieldError::required("roleRef.name", ""));
     } else {
-        errors.extend(wrong("roleRef.name", role.name.as_str(), names::path_segment(&role.name)));
+        errors.extend(wrong(
+            "roleRef.name",
+            role.name.as_str(),
+            names::path_segment(&role.name),
+        ));
     }
     for (i, subject) in subjects.into_iter().flatten().enumerate() {
-        errors.extend(validate_subject(subject, namespaced, &format!("subjects[{i}]")));
+        errors.extend(validate_subject(
+            subject,
+            namespaced,
+            &format!("subjects[{i}]"),
+        ));
     }
     errors
 }
@@ -104,7 +124,11 @@ fn validate_subject(subject: &Subject, namespaced: bool, at: &str) -> FieldError
     match subject.kind.as_str() {
         "ServiceAccount" => {
             if !subject.name.is_empty() {
-                errors.extend(wrong(&at_name, subject.name.as_str(), names::dns_subdomain(&subject.name)));
+                errors.extend(wrong(
+                    &at_name,
+                    subject.name.as_str(),
+                    names::dns_subdomain(&subject.name),
+                ));
             }
             if !group.is_empty() {
                 errors.push(FieldError::not_supported(at_group, group, &[""]));
@@ -133,7 +157,11 @@ pub(super) fn validate_binding_update(new: &RoleRef, old: &RoleRef) -> FieldErro
     }
     // Shown in its internal form, whose fields have Go's names.
     let shown = json!({"APIGroup": new.api_group.as_deref().unwrap_or_default(), "Kind": new.kind, "Name": new.name});
-    vec![FieldError::invalid("roleRef", shown, "cannot change roleRef")]
+    vec![FieldError::invalid(
+        "roleRef",
+        shown,
+        "cannot change roleRef",
+    )]
 }
 
 /// The columns of bindings. `role` describes the reference, `of` names the kind.
@@ -159,7 +187,9 @@ pub(super) fn binding_cells(
         let subjects = subjects.into_iter().flatten().filter(|s| s.kind == kind);
         let shown: Vec<String> = subjects
             .map(|s| match (kind, s.namespace.as_deref()) {
-                ("ServiceAccount", namespace) => format!("{}/{}", namespace.unwrap_or_default(), s.name),
+                ("ServiceAccount", namespace) => {
+                    format!("{}/{}", namespace.unwrap_or_default(), s.name)
+                }
                 _ => s.name.clone(),
             })
             .collect();
@@ -184,14 +214,20 @@ mod tests {
         let kind = kinds::find(super::GROUP, "v1", plural).expect(plural);
         let mut object = kind.decode(object).expect("decodes");
         kind.default(&mut object);
-        kind.validate(&object).iter().map(ToString::to_string).collect()
+        kind.validate(&object)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn a_rule_is_about_resources_or_about_paths() {
         let role = |rule: Value| json!({"metadata": {"name": "system:a", "namespace": "d"}, "rules": [rule]});
         assert_eq!(
-            errors("roles", role(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}))),
+            errors(
+                "roles",
+                role(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}))
+            ),
             [""; 0]
         );
         assert_eq!(
@@ -203,8 +239,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            errors("roles", role(json!({"verbs": ["get"], "nonResourceURLs": ["/healthz"]}))),
-            ["rules[0].nonResourceURLs: Invalid value: [\"/healthz\"]: namespaced rules cannot apply to non-resource URLs"]
+            errors(
+                "roles",
+                role(json!({"verbs": ["get"], "nonResourceURLs": ["/healthz"]}))
+            ),
+            [
+                "rules[0].nonResourceURLs: Invalid value: [\"/healthz\"]: namespaced rules cannot apply to non-resource URLs"
+            ]
         );
     }
 
@@ -228,8 +269,11 @@ mod tests {
             "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"Role\",\"Name\":\"other\"}: cannot change roleRef"
         );
         assert_eq!(
-            errors("clusterrolebindings", json!({"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": ""},
-                "subjects": [{"kind": "ServiceAccount", "name": "s"}, {"kind": "Robot", "name": "r"}]})),
+            errors(
+                "clusterrolebindings",
+                json!({"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": ""},
+                "subjects": [{"kind": "ServiceAccount", "name": "s"}, {"kind": "Robot", "name": "r"}]})
+            ),
             [
                 "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\"",
                 "roleRef.name: Required value",
@@ -242,7 +286,9 @@ mod tests {
     #[test]
     fn a_role_without_rules_says_so() {
         let kind = kinds::find(super::GROUP, "v1", "roles").expect("roles");
-        let object = kind.decode(json!({"metadata": {"name": "r", "namespace": "d"}})).expect("decodes");
+        let object = kind
+            .decode(json!({"metadata": {"name": "r", "namespace": "d"}}))
+            .expect("decodes");
         assert_eq!(object["rules"], Value::Null);
         assert!(object.get("rules").is_some());
     }

@@ -89,8 +89,16 @@ impl Rules for ResourceQuotas {
         if set(&now) == set(&before) {
             return FieldErrors::new();
         }
-        let shown = if now.is_empty() { Value::Null } else { json!(now) };
-        vec![FieldError::invalid("spec.scopes", shown, "field is immutable")]
+        let shown = if now.is_empty() {
+            Value::Null
+        } else {
+            json!(now)
+        };
+        vec![FieldError::invalid(
+            "spec.scopes",
+            shown,
+            "field is immutable",
+        )]
     }
 
     fn validate_status(new: &ResourceQuota, _old: &ResourceQuota) -> FieldErrors {
@@ -166,7 +174,10 @@ fn hard_names(spec: &ResourceQuotaSpec) -> impl Iterator<Item = &String> {
 /// Whether what the scope picks out can use any of the resource.
 fn scope_fits(scope: &str, resource: &str) -> bool {
     match scope {
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass"
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
         | "CrossNamespacePodAffinity" => OF_PODS.contains(&resource),
         "BestEffort" => resource == "pods",
         "VolumeAttributesClass" => OF_CLAIMS.contains(&resource),
@@ -189,7 +200,10 @@ fn validate_scopes(spec: &ResourceQuotaSpec) -> FieldErrors {
         }
     }
     for pair in OPPOSITES {
-        if pair.iter().all(|one| scopes.iter().any(|scope| scope == one)) {
+        if pair
+            .iter()
+            .all(|one| scopes.iter().any(|scope| scope == one))
+        {
             wrong("conflicting scopes");
         }
     }
@@ -282,7 +296,10 @@ mod tests {
         let kind = kinds::find("", "v1", "resourcequotas").expect("resourcequotas");
         let object = json!({"metadata": {"name": "q", "namespace": "d"}, "spec": spec});
         let object = kind.decode(object).expect("decodes");
-        kind.validate(&object).iter().map(ToString::to_string).collect()
+        kind.validate(&object)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -297,7 +314,9 @@ mod tests {
             json!({"pods": "3", "requests.cpu": "500m", "memory": "1Gi"})
         );
         assert_eq!(object["status"], json!({}));
-        let wrong = kind.decode(json!({"spec": {"hard": {"pods": "three"}}})).expect_err("no quantity");
+        let wrong = kind
+            .decode(json!({"spec": {"hard": {"pods": "three"}}}))
+            .expect_err("no quantity");
         assert_eq!(wrong.message, crate::quantity::NOT_A_QUANTITY);
     }
 
@@ -318,7 +337,10 @@ mod tests {
                 "spec.hard[wishes]: Invalid value: \"wishes\": must be a standard resource for quota"
             ]
         );
-        assert_eq!(errors(json!({"hard": {"count/deployments.apps": "2", "cpu": "1"}})), [""; 0]);
+        assert_eq!(
+            errors(json!({"hard": {"count/deployments.apps": "2", "cpu": "1"}})),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -332,8 +354,12 @@ mod tests {
             ["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"]
         );
         assert_eq!(
-            errors(json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}})),
-            ["spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"]
+            errors(
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}})
+            ),
+            [
+                "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+            ]
         );
     }
 }

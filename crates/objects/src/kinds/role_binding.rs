@@ -51,6 +51,11 @@ impl Rules for RoleBindings {
     }
 
     fn cells(object: &RoleBinding, now: i64) -> Vec<Value> {
-        rbac::binding_cells(&object.metadata, &object.role_ref, object.subjects.as_ref(), now)
+        rbac::binding_cells(
+            &object.metadata,
+            &object.role_ref,
+            object.subjects.as_ref(),
+            now,
+        )
     }
 }

@@ -7,7 +7,7 @@ mod row;
 mod update;
 pub(super) mod validate;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::Value;
 
 use crate::field::FieldErrors;
@@ -18,10 +18,6 @@ pub use qos::qos_class;
 
 /// How long a deleted Pod may take to end, unless it says otherwise, in seconds.
 const GRACE_SECONDS: i64 = 30;
-/// How long a Pod stays on a node that is lost, unless it says otherwise, in seconds.
-/// Source: admission plugin `DefaultTolerationSeconds`.
-const LOST_NODE_SECONDS: i64 = 300;
-
 pub(super) struct Pods;
 
 impl Rules for Pods {
@@ -47,13 +43,6 @@ impl Rules for Pods {
     }
 
     fn prepare_create(object: &mut Pod) {
-        if let Some(spec) = &mut object.spec {
-            // The three below are Kubernetes' admission plugins `Priority` and `DefaultTolerationSeconds`.
-            spec.priority.get_or_insert(0);
-            spec.preemption_policy
-                .get_or_insert_with(|| "PreemptLowerPriority".to_owned());
-            tolerate_lost_nodes(spec.tolerations.get_or_insert_default());
-        }
         let qos = object.spec.as_ref().map(qos_class);
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
@@ -115,29 +104,6 @@ impl Rules for Pods {
             .as_ref()
             .and_then(|s| s.termination_grace_period_seconds);
         Some(own.unwrap_or(GRACE_SECONDS))
-    }
-}
-
-fn tolerate_lost_nodes(tolerations: &mut Vec<Toleration>) {
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
-        let tolerated = tolerations.iter().any(|t| {
-            let is = |field: &Option<String>, text: &str| {
-                matches!(field.as_deref(), None | Some("")) || field.as_deref() == Some(text)
-            };
-            is(&t.key, key) && is(&t.effect, "NoExecute")
-        });
-        if !tolerated {
-            tolerations.push(Toleration {
-                key: Some(key.to_owned()),
-                operator: Some("Exists".to_owned()),
-                effect: Some("NoExecute".to_owned()),
-                toleration_seconds: Some(LOST_NODE_SECONDS),
-                value: None,
-            });
-        }
     }
 }
 
