@@ -1,5 +1,7 @@
 //! What may be stored where: quotas, limits, accounts, priorities, as clients meet them.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use futures::future::join_all;
