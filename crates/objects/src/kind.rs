@@ -4,8 +4,14 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
+    }
+
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::field::FieldErrors;
+use crate::managed;
 
 /// The names of a kind in the API, as discovery lists them.
 /// Source: Kubernetes API reference, `APIResource`.
@@ -152,6 +158,17 @@ pub trait Kind: Send + Sync {
     /// older dialect. References point to names; the reader turns them into the document's own.
     fn published_schemas(&self, _v2: bool) -> Option<Map<String, Value>> {
         None
+    }
+
+    /// The type of its objects as server-side apply needs it. Without one, maps merge by their keys and lists are one
+    /// value.
+    fn typed(&self) -> Arc<managed::Schema> {
+        managed::Schema::deduced()
+    }
+
+    /// Fields beside the status that a write of the status cannot own: what [`Kind::prepare_status`] resets.
+    fn reset_by_status(&self) -> managed::Set {
+        managed::Set::of_fields(&[&["spec"]])
     }
 }
 

@@ -11,6 +11,8 @@ pub mod indexes;
 pub mod intern;
 pub mod kind;
 pub mod kinds;
+pub mod list_types;
+pub mod managed;
 pub mod metadata;
 pub mod names;
 pub mod patch;

@@ -2,6 +2,7 @@
 //! [`Typed`], which makes a [`Kind`] of it that the generic machinery can use.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::field::{FieldError, FieldErrors};
 use crate::kind::{Column, DecodeError, Kind, Names, Scale};
 use crate::names::NameRule;
-use crate::{decode, go_json, metadata, schema, table};
+use crate::{decode, go_json, managed, metadata, schema, table};
 
 /// What makes one kind different from the others. Only `Object` and `NAMES` must be given.
 pub trait Rules: Send + Sync + 'static {
@@ -296,6 +297,10 @@ impl<R: Rules> Kind for Typed<R> {
 
     fn scale(&self) -> Option<Scale> {
         R::SCALE
+    }
+
+    fn typed(&self) -> Arc<managed::Schema> {
+        schema::definitions(self).typed()
     }
 
     fn default_grace_seconds(&self, object: &Value) -> Option<i64> {

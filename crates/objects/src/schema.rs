@@ -5,12 +5,14 @@
 //! up costs nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
+use crate::list_types::{self, ListType};
+use crate::managed;
 use crate::patch::merge_keys;
 
 /// Where references in [`Definitions`] point to: this, then the name of the schema.
@@ -21,6 +23,7 @@ pub const REFERENCE: &str = "#/$defs/";
 pub struct Definitions {
     root: String,
     schemas: Map<String, Value>,
+    typed: OnceLock<Arc<managed::Schema>>,
 }
 
 /// What a schema describes.
@@ -50,6 +53,16 @@ impl Definitions {
     /// All schemas by name; references between them start with [`REFERENCE`].
     pub fn schemas(&self) -> &Map<String, Value> {
         &self.schemas
+    }
+
+    /// The type of the kind as server-side apply needs it, made on first use.
+    pub fn typed(&self) -> Arc<managed::Schema> {
+        let make = || {
+            let root = self.schemas.get(&self.root).unwrap_or(&Value::Null);
+            let resolve = |name: &str| self.schemas.get(name);
+            Arc::new(managed::Schema::from_openapi(root, None, &resolve))
+        };
+        Arc::clone(self.typed.get_or_init(make))
     }
 
     /// What the kind itself is.
@@ -95,7 +108,8 @@ pub fn reference(schema: &Value) -> Option<&str> {
 }
 
 /// The schemas of the kind, made on first use, with the extensions that clients look for:
-/// `x-kubernetes-group-version-kind`, `x-kubernetes-patch-strategy` and `x-kubernetes-patch-merge-key`.
+/// `x-kubernetes-group-version-kind`, those of strategic merge patches ([`merge_keys`]) and those of server-side apply
+/// ([`list_types`]).
 pub fn definitions(kind: &dyn Kind) -> Arc<Definitions> {
     static MADE: LazyLock<Mutex<HashMap<String, Arc<Definitions>>>> = LazyLock::new(Mutex::default);
     let name = kind.schema_name();
@@ -113,13 +127,18 @@ fn generate(kind: &dyn Kind, root: String) -> Definitions {
     let mut schemas = generator.take_definitions(false);
     for (name, schema) in &mut schemas {
         extend_with_merge_keys(name, schema);
+        extend_with_list_types(name, schema);
     }
     let names = kind.names();
     if let Some(schema) = schemas.get_mut(&root).and_then(Value::as_object_mut) {
         let gvk = json!([{"group": names.group, "kind": names.kind, "version": names.version}]);
         schema.insert("x-kubernetes-group-version-kind".to_owned(), gvk);
     }
-    Definitions { root, schemas }
+    Definitions {
+        root,
+        schemas,
+        typed: OnceLock::new(),
+    }
 }
 
 fn extend_with_merge_keys(name: &str, schema: &mut Value) {
@@ -145,6 +164,47 @@ pub fn definitions_of<T: schemars::JsonSchema>() -> Map<String, Value> {
     let mut generator = settings.into_generator();
     generator.subschema_for::<T>();
     generator.take_definitions(false)
+}
+
+fn extend_with_list_types(name: &str, schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    if list_types::is_atomic(name) {
+        schema.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+    }
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (field, schema) in fields.into_iter().flatten() {
+        let Some(schema) = schema.as_object_mut() else {
+            continue;
+        };
+        if schema.contains_key("items") {
+            let (sort, keys) = match list_types::list_type(name, field) {
+                None => ("atomic", None),
+                Some(ListType::Set) => ("set", None),
+                Some(ListType::Map(keys)) => ("map", Some(keys)),
+            };
+            schema.insert("x-kubernetes-list-type".to_owned(), sort.into());
+            if let Some(keys) = keys {
+                schema.insert("x-kubernetes-list-map-keys".to_owned(), keys.into());
+            }
+        }
+        match list_types::atomic_field(name, field) {
+            Some(true) => {
+                schema.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+            }
+            Some(false) => {
+                schema.insert("x-kubernetes-map-type".to_owned(), "granular".into());
+            }
+            None => {}
+        }
+        if let Some(default) = list_types::key_default(name, field) {
+            schema.insert("default".to_owned(), default.into());
+        }
+        if schema.contains_key("$ref") && list_types::is_never_absent(name, field) {
+            schema.insert("default".to_owned(), json!({}));
+        }
+    }
 }
 
 /// Fields of the object that its kind does not have, in Kubernetes' words (`unknown field "spec.foo"`), in the order
