@@ -63,6 +63,8 @@ pub(crate) struct Call<'a> {
     pub(crate) name: &'a str,
     pub(crate) subresource: &'a str,
     pub(crate) user: &'a User,
+    /// What the client calls itself (`User-Agent`).
+    pub(crate) agent: &'a str,
     pub(crate) query: &'a Query,
     pub(crate) accept: Accept,
 }

@@ -190,6 +190,7 @@ impl Bootstrap<'_> {
             name,
             subresource: "",
             user: &self.user,
+            agent: "kube-apiserver",
             query,
             accept: Accept::JSON_OBJECTS,
         }

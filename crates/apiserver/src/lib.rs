@@ -6,6 +6,7 @@
 //! - `path`, `query`, `negotiate`, `body`: what is asked for
 //! - `router`: which verb answers
 //! - `verbs`: get, list, watch, create, update, patch, delete, scale; `pod`, `namespace`: what only those kinds have
+//! - `options`, `fields`, `field_manager`: how a write is meant, whether the kind has the fields, and whose they become
 //! - [`admission`]: what may change or refuse a write
 //! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
 //! - `reply`, [`status`]: the answer
@@ -21,6 +22,7 @@ mod deadline;
 mod discovery;
 mod error;
 mod event;
+mod field_manager;
 mod fields;
 mod finish;
 mod indent;
@@ -31,6 +33,7 @@ mod negotiate;
 mod node;
 mod object;
 mod openapi;
+mod options;
 mod path;
 pub mod pki;
 mod pod;
@@ -47,6 +50,7 @@ mod subresource;
 mod table;
 mod tls;
 mod verbs;
+mod yaml;
 
 pub use error::Error;
 pub use server::{Config, Server, Tuning, serve};

@@ -1,13 +1,17 @@
 //! The part of an object's metadata that belongs to the server.
 //! Source: API conventions, "Metadata"; `k8s.io/apiserver/pkg/registry/rest`, `BeforeCreate` and `BeforeUpdate`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 
+use seaway_objects::field::FieldError;
+use seaway_objects::kind::{Kind, Names};
+
 use crate::object::{metadata_mut, text, version};
 use crate::status::ApiError;
-use seaway_objects::kind::Names;
 
 /// Longest name that is generated, and how much of it is random.
 const GENERATED: usize = 63;
@@ -25,19 +29,27 @@ pub(crate) fn timestamp(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The system's fields of a new object. The name must be there.
-pub(crate) fn prepare_create(object: &mut Value, namespace: &str) {
+/// Takes out of a new object what the system alone may say of it.
+/// Source: `WipeObjectMetaSystemFields` in `k8s.io/apiserver/pkg/registry/rest`.
+pub(crate) fn forget_systems(object: &mut Value) {
     let metadata = metadata_mut(object);
     for field in [
-        "resourceVersion",
+        "creationTimestamp",
+        "uid",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
-        "generation",
     ] {
         metadata.remove(field);
     }
+}
+
+/// The system's fields of a new object. The name must be there.
+pub(crate) fn prepare_create(object: &mut Value, namespace: &str) {
+    forget_systems(object);
+    let metadata = metadata_mut(object);
+    metadata.remove("resourceVersion");
+    metadata.remove("generation");
     if !namespace.is_empty() {
         metadata.insert("namespace".to_owned(), namespace.into());
     }
@@ -46,42 +58,43 @@ pub(crate) fn prepare_create(object: &mut Value, namespace: &str) {
 }
 
 /// Carries the system's fields over to a changed object, and refuses a change that was meant for another state of it.
+/// What a client may not change, but tries to, stays in the object for validation to refuse.
+/// Source: `BeforeUpdate` in `k8s.io/apiserver/pkg/registry/rest`, and `Store.Update`.
 pub(crate) fn prepare_update(
-    names: &Names,
+    kind: &Arc<dyn Kind>,
+    name: &str,
     object: &mut Value,
     old: &Value,
 ) -> Result<(), ApiError> {
-    let name = text(old, "/metadata/name");
-    let uid = text(object, "/metadata/uid");
-    let old_uid = text(old, "/metadata/uid");
-    if !uid.is_empty() && uid != old_uid {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
-        );
-        return Err(ApiError::conflict(names, name, &why));
-    }
-    if !version(object).is_empty() && version(object) != version(old) {
-        return Err(ApiError::modified(names, name));
+    match version(object) {
+        "" | "0" if !kind.unconditional_update() => {
+            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            // Kubernetes names the resource here where it names the kind elsewhere.
+            let names = Names {
+                kind: kind.names().plural,
+                ..kind.names().clone()
+            };
+            return Err(ApiError::invalid(&names, name, &vec![error]));
+        }
+        "" | "0" => {}
+        sent if sent != version(old) => return Err(ApiError::modified(kind.names(), name)),
+        _ => {}
     }
     let metadata = metadata_mut(object);
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "generateName",
-        "resourceVersion",
-    ] {
-        match old["metadata"].get(field) {
+    let before = &old["metadata"];
+    for field in ["namespace", "creationTimestamp", "generation", "resourceVersion", "selfLink"] {
+        match before.get(field) {
             Some(value) => metadata.insert(field.to_owned(), value.clone()),
             None => metadata.remove(field),
         };
     }
-    for field in ["selfLink", "managedFields"] {
-        metadata.remove(field);
+    for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let is_sent = metadata.get(field).is_some_and(|v| !v.is_null() && *v != "");
+        if let Some(had) = before.get(field)
+            && (!is_sent || field == "deletionTimestamp")
+        {
+            metadata.insert(field.to_owned(), had.clone());
+        }
     }
     Ok(())
 }

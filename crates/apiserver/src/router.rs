@@ -18,6 +18,7 @@ use crate::deadline;
 use crate::finish::{Wanted, finish};
 use crate::namespace;
 use crate::negotiate::{Accept, Encoding, Endpoint};
+use crate::options::Options;
 use crate::path::{Place, Target};
 use crate::pod;
 use crate::query::Query;
@@ -185,6 +186,10 @@ async fn objects(
         return Err(ApiError::no_such_resource());
     }
     let query = Query::parse(request.uri().query());
+    let agent = request.headers().get(http::header::USER_AGENT);
+    let agent = agent
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .unwrap_or_default();
     let call = Call {
         api,
         resource,
@@ -192,6 +197,7 @@ async fn objects(
         name: &place.name,
         subresource: &place.subresource,
         user,
+        agent: &agent,
         query: &query,
         accept: accept(place, request.headers())?,
     };
@@ -257,6 +263,7 @@ async fn collection(
         Method::GET => list::list(call, resource),
         Method::POST if whole => {
             let (media_type, text) = text(request).await?;
+            Options::Create.check(call.query)?;
             create::create(call, body::object(call.resource.names, &media_type, &text)?).await
         }
         Method::DELETE if whole && has_delete_collection(call.resource.names) => {
@@ -286,6 +293,7 @@ async fn write(call: &Call<'_>, request: Request<Incoming>, part: Part) -> Resul
         Method::GET => get::get(call),
         Method::PUT => {
             let (media_type, text) = text(request).await?;
+            Options::Update.check(call.query)?;
             update::update(
                 call,
                 body::object(call.resource.names, &media_type, &text)?,

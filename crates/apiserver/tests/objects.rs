@@ -116,10 +116,10 @@ async fn every_kind_of_patch_is_applied_and_a_bad_one_refused() {
     assert_eq!((code, text(&stale, "/reason")), (409, "Conflict".into()));
     let apply = [("Content-Type", "application/apply-patch+yaml")];
     let (code, refused) = cluster.call("PATCH", &path, &apply, &json!({})).await;
-    assert_eq!(code, 415);
-    assert!(
-        text(&refused, "/message").contains("server-side apply"),
-        "{refused}"
+    assert_eq!(code, 422);
+    assert_eq!(
+        text(&refused, "/details/causes/0/message"),
+        "Required value: is required for apply patch"
     );
 }
 

@@ -2,13 +2,9 @@
 //! a new kind is one file in `kinds/` that implements [`Rules`] for its type, and a line in the registry.
 
 use std::borrow::Cow;
-
-use serde_json::{Map, Value};
-    }
-
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::field::FieldErrors;
 use crate::managed;
@@ -166,9 +162,9 @@ pub trait Kind: Send + Sync {
         managed::Schema::deduced()
     }
 
-    /// Fields beside the status that a write of the status cannot own: what [`Kind::prepare_status`] resets.
-    fn reset_by_status(&self) -> managed::Set {
-        managed::Set::of_fields(&[&["spec"]])
+    /// Whether an object may be replaced without saying which state of it is meant.
+    fn unconditional_update(&self) -> bool {
+        true
     }
 }
 

@@ -212,6 +212,16 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
         &old.creation_timestamp,
         "metadata.creationTimestamp",
     ));
+    errors.extend(immutable(
+        &new.deletion_timestamp,
+        &old.deletion_timestamp,
+        "metadata.deletionTimestamp",
+    ));
+    errors.extend(immutable(
+        &new.deletion_grace_period_seconds,
+        &old.deletion_grace_period_seconds,
+        "metadata.deletionGracePeriodSeconds",
+    ));
     if old.deletion_timestamp.is_some() {
         let had = old.finalizers.as_deref().unwrap_or_default();
         let fresh: Vec<String> = new

@@ -38,6 +38,9 @@ pub trait Rules: Send + Sync + 'static {
     const GENERATION: bool = false;
     /// The `scale` subresource, if it has one.
     const SCALE: Option<Scale> = None;
+    /// Whether an object may be replaced without saying which state of it is meant.
+    /// Source: `AllowUnconditionalUpdate` of the strategies in `k8s.io/kubernetes/pkg/registry`.
+    const UNCONDITIONAL_UPDATE: bool = true;
 
     /// Fills in what the client left out.
     fn default(_object: &mut Self::Object) {}
@@ -301,6 +304,10 @@ impl<R: Rules> Kind for Typed<R> {
 
     fn typed(&self) -> Arc<managed::Schema> {
         schema::definitions(self).typed()
+    }
+
+    fn unconditional_update(&self) -> bool {
+        R::UNCONDITIONAL_UPDATE
     }
 
     fn default_grace_seconds(&self, object: &Value) -> Option<i64> {

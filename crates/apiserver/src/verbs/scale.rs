@@ -6,15 +6,16 @@ use serde_json::{Map, Value, json};
 
 use seaway_objects::field::{FieldError, Reason};
 use seaway_objects::kind::Scale;
-use seaway_objects::patch;
 
 use crate::api::Call;
 use crate::body;
+use crate::field_manager;
 use crate::object::{self, text};
+use crate::options::Options;
 use crate::reply::{self, Reply};
 use crate::status::ApiError;
-use crate::verbs::patch::{Patch, refused};
-use crate::verbs::update::{Part, change};
+use crate::verbs::patch::{Patch, Understood, is_apply};
+use crate::verbs::update::{Made, Part, change_into};
 
 /// Answers with the figures of the stored object.
 pub(crate) fn get(call: &Call<'_>, scale: &Scale) -> Result<Reply, ApiError> {
@@ -33,6 +34,7 @@ pub(crate) async fn update(
     media_type: &str,
     text: &[u8],
 ) -> Result<Reply, ApiError> {
+    Options::Update.check(call.query)?;
     let sent = body::parse("Scale", media_type, text)?.object;
     write(call, scale, |_| Ok(sent.clone())).await
 }
@@ -44,21 +46,39 @@ pub(crate) async fn patch(
     media_type: &str,
     text: &[u8],
 ) -> Result<Reply, ApiError> {
-    let changes = Patch::read(media_type, text)?;
-    write(call, scale, |old| {
-        let mut before = shown(scale, old);
+    if is_apply(media_type) {
+        Options::Apply.check(call.query)?;
+        return apply(call, scale, text).await;
+    }
+    Options::Patch.check(call.query)?;
+    call.record()?;
+    let changes = Patch::read(Understood::of(call), media_type, text)?;
+    write(call, scale, |before| {
+        let mut before = before.clone();
         // Zero is left out when shown, but a JSON patch replaces what is there.
         if before.pointer("/spec/replicas").is_none() {
             before["spec"]["replicas"] = json!(0);
         }
-        match &changes {
-            Patch::Json(operations) => patch::json(&before, operations),
-            // A Scale has no lists, so the two are the same.
-            Patch::Merge(changes) | Patch::Strategic(changes) => patch::merge(&before, changes),
-        }
-        .map_err(|e| refused(&e))
+        changes.apply_plain(&before)
     })
     .await
+}
+
+/// Applies a `Scale`.
+async fn apply(call: &Call<'_>, scale: &Scale, text: &[u8]) -> Result<Reply, ApiError> {
+    let (config, _) = crate::yaml::parse(text)
+        .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+    let force = call.query.flag("force");
+    let path = path(scale);
+    let object = change_into(call, Part::Object, |old| {
+        let managed = old.pointer("/metadata/managedFields");
+        let before = shown(scale, old);
+        let (sent, managed) =
+            field_manager::scale_applied(call, managed, &path, &before, &config, force)?;
+        Ok(Made::Applied(moved(call, scale, old, &sent)?, managed))
+    })
+    .await?;
+    answer(call, scale, &object)
 }
 
 async fn write(
@@ -66,34 +86,62 @@ async fn write(
     scale: &Scale,
     make: impl Fn(&Value) -> Result<Value, ApiError>,
 ) -> Result<Reply, ApiError> {
-    let object = change(call, Part::Object, |old| {
-        let sent = make(old)?;
-        let name = text(&sent, "/metadata/name");
-        if !name.is_empty() && name != call.name {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.name
-            )));
-        }
-        let replicas = replicas(call, &sent)?;
-        let mut object = old.clone();
-        set(&mut object, scale.replicas, replicas.into());
-        // What the client says it has seen, it has seen of the object.
-        let version = object::version(&sent).to_owned();
-        let metadata = object::metadata_mut(&mut object);
-        if version.is_empty() {
-            metadata.remove("resourceVersion");
-        } else {
-            metadata.insert("resourceVersion".to_owned(), version.into());
-        }
-        Ok(object)
+    let path = path(scale);
+    let object = change_into(call, Part::Object, |old| {
+        let before = shown(scale, old);
+        let sent = make(&before)?;
+        let object = moved(call, scale, old, &sent)?;
+        let managed = old.pointer("/metadata/managedFields");
+        // As it is read: what was sent may lack what a Scale always has.
+        let after = shown(scale, &object);
+        let managed = field_manager::scaled(call, managed, &path, &before, &after);
+        Ok(Made::Applied(object, managed))
     })
     .await?;
+    answer(call, scale, &object)
+}
+
+/// The path of the number, by field names.
+fn path(scale: &Scale) -> Vec<&'static str> {
+    scale.replicas.split('/').filter(|p| !p.is_empty()).collect()
+}
+
+fn answer(call: &Call<'_>, scale: &Scale, object: &Value) -> Result<Reply, ApiError> {
     Ok(reply::value(
         StatusCode::OK,
         call.accept.encoding,
-        &shown(scale, &object),
+        &shown(scale, object),
     ))
+}
+
+/// The object with the number of replicas that its `Scale` has.
+fn moved(call: &Call<'_>, scale: &Scale, old: &Value, sent: &Value) -> Result<Value, ApiError> {
+    let name = text(sent, "/metadata/name");
+    if !name.is_empty() && name != call.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    let (wanted, uid) = (text(sent, "/metadata/uid"), text(old, "/metadata/uid"));
+    if !wanted.is_empty() && wanted != uid {
+        let why = format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        );
+        return Err(ApiError::conflict(call.resource.names, call.name, &why));
+    }
+    let replicas = replicas(call, sent)?;
+    let mut object = old.clone();
+    set(&mut object, scale.replicas, replicas.into());
+    // What the client says it has seen, it has seen of the object.
+    let version = object::version(sent).to_owned();
+    let metadata = object::metadata_mut(&mut object);
+    if version.is_empty() {
+        metadata.remove("resourceVersion");
+    } else {
+        metadata.insert("resourceVersion".to_owned(), version.into());
+    }
+    Ok(object)
 }
 
 fn replicas(call: &Call<'_>, sent: &Value) -> Result<i64, ApiError> {

@@ -3,11 +3,13 @@
 use http::StatusCode;
 use serde_json::Value;
 
+use seaway_objects::managed;
 use seaway_store::{Error as StoreError, Expectation, Record, Write};
 
 use crate::admission::{Operation, Stage, Undo};
 use crate::api::{Call, store_error};
 use crate::body::Sent;
+use crate::field_manager;
 use crate::fields;
 use crate::metadata;
 use crate::object::{self, text};
@@ -46,6 +48,7 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
     let warnings = fields::check(call, &sent)?;
     let sent = create::decode(call, sent.object)?;
     same_place(call, &sent)?;
+    let wanted = text(&sent, "/metadata/uid");
     let names = call.resource.names;
     let exists = call.api.store.get(&call.key()).is_some();
     let (code, object) = if !exists
@@ -56,14 +59,44 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
         object::metadata_mut(&mut object).insert("name".to_owned(), call.name.into());
         (StatusCode::CREATED, create::store_new(call, object).await?)
     } else {
-        (
-            StatusCode::OK,
-            change(call, part, |_| Ok(sent.clone())).await?,
-        )
+        let change = change(call, part, |old| {
+            let uid = text(old, "/metadata/uid");
+            if !wanted.is_empty() && wanted != uid {
+                return Err(other_object(call, wanted, uid));
+            }
+            Ok(sent.clone())
+        });
+        (StatusCode::OK, change.await?)
     };
     let mut reply = answer(call, code, object)?;
     reply::warn(&mut reply, &warnings);
     Ok(reply)
+}
+
+/// The client means an object that had this name before. Source: `Preconditions.Check` and `StorageError` in
+/// `k8s.io/apiserver/pkg/storage`.
+fn other_object(call: &Call<'_>, wanted: &str, uid: &str) -> ApiError {
+    let names = call.resource.names;
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}",
+        if call.namespace.is_empty() {
+            format!("{}/{}", names.plural, call.name)
+        } else {
+            format!("{}/{}/{}", names.plural, call.namespace, call.name)
+        }
+    );
+    ApiError::conflict(names, call.name, &why)
+}
+
+/// What becomes of an object.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// This was sent, or made by a patch: whoever did it owns what differs.
+    Sent(Value),
+    /// As [`Made::Sent`], but it was read as an object of its kind already.
+    Read(Value),
+    /// This was applied, and `managedFields` are known.
+    Applied(Value, Option<Value>),
 }
 
 /// Changes the object into what `make` makes of it, again if somebody else changed it in between, and returns it as
@@ -71,13 +104,22 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
 pub(crate) async fn change(
     call: &Call<'_>,
     part: Part,
-    make: impl Fn(&Value) -> Result<Value, ApiError>,
+    mut make: impl FnMut(&Value) -> Result<Value, ApiError>,
+) -> Result<Value, ApiError> {
+    change_into(call, part, |old| make(old).map(Made::Sent)).await
+}
+
+/// As [`change`], for what may have been applied.
+pub(crate) async fn change_into(
+    call: &Call<'_>,
+    part: Part,
+    mut make: impl FnMut(&Value) -> Result<Made, ApiError>,
 ) -> Result<Value, ApiError> {
     for _ in 0..TRIES {
         let record = call.record()?;
         let old = call.decode(&record)?;
         let made = make(&old)?;
-        if let Some(object) = store_changed(call, part, &record, &old, made).await? {
+        if let Some(object) = store_changed(call, part, &record, old, made).await? {
             return Ok(object);
         }
     }
@@ -89,23 +131,48 @@ async fn store_changed(
     call: &Call<'_>,
     part: Part,
     record: &Record,
-    old: &Value,
-    made: Value,
+    mut old: Value,
+    made: Made,
 ) -> Result<Option<Value>, ApiError> {
     let kind = &call.resource.kind;
     let dry_run = call.query.dry_run()?;
-    let mut object = create::decode(call, made)?;
+    // Nothing but the field manager looks at `managedFields`, which may be larger than the rest.
+    let old_managed = managed::take(&mut old);
+    let old = &old;
+    let (mut object, applied) = match made {
+        Made::Sent(made) => (create::decode(call, made)?, None),
+        Made::Read(made) => (made, None),
+        Made::Applied(made, managed) => (create::decode(call, made)?, Some(managed)),
+    };
+    let sent_managed = managed::take(&mut object);
     same_place(call, &object)?;
-    metadata::prepare_update(call.resource.names, &mut object, old)?;
+    if part == Part::Object {
+        kind.default(&mut object);
+    }
+    let managed = match (applied, part) {
+        (Some(managed), _) => managed,
+        (None, Part::Exactly) => old_managed.clone(),
+        (None, _) => field_manager::updated(
+            call,
+            part,
+            Some((old, old_managed.as_ref())),
+            &object,
+            sent_managed.as_ref(),
+        ),
+    };
+    metadata::prepare_update(&call.resource.kind, call.name, &mut object, old)?;
     let request = call.request(Operation::Update, Some(old), dry_run);
     let admission = &call.api.admission;
     let mut undo: Vec<Undo> = Vec::new();
     match part {
         Part::Object => {
-            kind.default(&mut object);
             kind.prepare_update(&mut object, old);
             undo.extend(admission.admit(Stage::Admit, &request, &mut object)?);
-            call.valid(&kind.validate_changed(&object, old))?;
+            let mut errors = kind.validate_changed(&object, old);
+            errors.extend(field_manager::validate(
+                sent_managed.is_some().then_some(managed.as_ref()).flatten(),
+            ));
+            call.valid(&errors)?;
             undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);
         }
         Part::Status => {
@@ -115,7 +182,17 @@ async fn store_changed(
         }
         Part::Exactly => {}
     }
-    if object == *old || dry_run {
+    // A write that changes nothing but the time of a write changes nothing.
+    let managed = match (managed, old_managed) {
+        (Some(new), Some(had)) if object == *old && managed::same_but_for_times(&new, &had) => {
+            managed::put(&mut object, Some(had));
+            return Ok(Some(object));
+        }
+        (None, None) if object == *old => return Ok(Some(object)),
+        (managed, _) => managed,
+    };
+    managed::put(&mut object, managed);
+    if dry_run {
         return Ok(Some(object));
     }
     if goes_now(&object) {
@@ -181,22 +258,33 @@ fn goes_now(object: &Value) -> bool {
     metadata::is_terminating(object) && grace == 0 && !metadata::has_finalizers(object)
 }
 
-fn same_place(call: &Call<'_>, object: &Value) -> Result<(), ApiError> {
+/// Refuses an object that says of itself that it is in another namespace.
+pub(crate) fn in_namespace(call: &Call<'_>, object: &Value) -> Result<(), ApiError> {
+    let namespace = text(object, "/metadata/namespace");
+    if call.resource.names.namespaced && !namespace.is_empty() && namespace != call.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses an object that is not the one which the path names.
+/// Source: `checkName` in `k8s.io/apiserver/pkg/endpoints/handlers`.
+pub(crate) fn same_place(call: &Call<'_>, object: &Value) -> Result<(), ApiError> {
+    in_namespace(call, object)?;
     let name = text(object, "/metadata/name");
     if name.is_empty() {
-        return Err(ApiError::bad_request("name must be provided"));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name
+        )));
     }
     if name != call.name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             call.name
         )));
-    }
-    let namespace = text(object, "/metadata/namespace");
-    if !namespace.is_empty() && namespace != call.namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ impl Rules for Leases {
         categories: &[],
         namespaced: true,
     };
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn validate(object: &Lease) -> FieldErrors {
         let mut errors = FieldErrors::new();

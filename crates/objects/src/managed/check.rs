@@ -1,6 +1,8 @@
 //! Whether a value is of its type. Source: `structured-merge-diff`, `typed/validate.go`.
 
-use serde_json::{Map as JsonMap, Value};
+use serde_json::Value;
+
+use crate::go_text;
 
 use super::element::Element;
 use super::errors::TypeErrors;
@@ -43,7 +45,7 @@ fn fields(schema: &Schema, of: &Map, value: &Value, errors: &mut TypeErrors) {
         Value::Null => return,
         Value::Object(map) => map,
         other => {
-            return errors.extend(TypeErrors::one(format!("expected map, got &{{{}}}", go(other))));
+            return errors.extend(TypeErrors::one(format!("expected map, got &{{{}}}", go_text::plain(other))));
         }
     };
     for (key, value) in map {
@@ -61,7 +63,7 @@ fn elements(schema: &Schema, of: &List, value: &Value, errors: &mut TypeErrors) 
         Value::Null => return,
         Value::Array(list) => list,
         other => {
-            return errors.extend(TypeErrors::one(format!("expected list, got &{{{}}}", go(other))));
+            return errors.extend(TypeErrors::one(format!("expected list, got &{{{}}}", go_text::plain(other))));
         }
     };
     let mut seen = std::collections::BTreeSet::new();
@@ -100,66 +102,16 @@ pub(super) fn scalar(of: Scalar, value: &Value, prefix: &str) -> TypeErrors {
             return TypeErrors::none();
         }
         (Scalar::Numeric, other) => {
-            format!("expected numeric (int or float), got {}", go_type(other))
+            format!("expected numeric (int or float), got {}", go_text::type_name(other))
         }
         (Scalar::String, other) => {
             format!(
                 "expected string, got &value.valueUnstructured{{Value:{}}}",
-                go_syntax(other)
+                go_text::syntax(other)
             )
         }
-        (Scalar::Boolean, other) => format!("expected boolean, got &{{{}}}", go(other)),
-        (Scalar::Untyped, other) => format!("expected any scalar, got &{{{}}}", go(other)),
+        (Scalar::Boolean, other) => format!("expected boolean, got &{{{}}}", go_text::plain(other)),
+        (Scalar::Untyped, other) => format!("expected any scalar, got &{{{}}}", go_text::plain(other)),
     };
     TypeErrors::one(format!("{prefix}{message}"))
-}
-
-/// A value as Go's `%v` prints it.
-pub(super) fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => {
-            let items: Vec<String> = list.iter().map(go).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(map) => format!("map[{}]", entries(map, " ", &|key, v| format!("{key}:{}", go(v)))),
-        plain => plain.to_string(),
-    }
-}
-
-/// A value as Go's `%#v` prints it.
-fn go_syntax(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::String(text) => format!("{text:?}"),
-        Value::Array(list) => {
-            let items: Vec<String> = list.iter().map(go_syntax).collect();
-            format!("[]interface {{}}{{{}}}", items.join(", "))
-        }
-        Value::Object(map) => format!(
-            "map[string]interface {{}}{{{}}}",
-            entries(map, ", ", &|key, v| format!("{key:?}:{}", go_syntax(v)))
-        ),
-        plain => plain.to_string(),
-    }
-}
-
-fn entries(map: &JsonMap<String, Value>, separator: &str, entry: &dyn Fn(&str, &Value) -> String) -> String {
-    let mut keys: Vec<&String> = map.keys().collect();
-    keys.sort_unstable();
-    let entries: Vec<String> = keys.into_iter().map(|key| entry(key, &map[key])).collect();
-    entries.join(separator)
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }

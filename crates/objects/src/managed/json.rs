@@ -103,17 +103,9 @@ mod tests {
             from_value(&fields).expect_err("no set");
         }
         let mut deep = json!({});
-        for _ in 0..100_000 {
+        for _ in 0..200 {
             deep = json!({"f:a": deep});
-            if deep.as_object().is_none() {
-                break;
-            }
         }
         from_value(&deep).expect_err("too deep");
-        // Dropping it recursively would need as much stack as reading it.
-        let mut rest = deep;
-        while let Some(inner) = rest.get_mut("f:a").map(Value::take) {
-            rest = inner;
-        }
     }
 }

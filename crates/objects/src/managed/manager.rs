@@ -143,8 +143,8 @@ impl Write<'_> {
         let empty = Value::Object(serde_json::Map::new());
         match self.update(live.unwrap_or(&empty), new, before, self.manager) {
             Ok(managed) => managed.write(),
-            // Better the owners that were than none.
-            Err(_) => live_managed.cloned(),
+            // As Kubernetes 1.36: better no owners than wrong ones.
+            Err(_) => None,
         }
     }
 

@@ -60,9 +60,7 @@ pub fn to_object(
     let in_scale = [Element::field("spec"), Element::field("replicas")];
     for (manager, owned) in scale.managers {
         if owned.set.has(&in_scale) {
-            if let Some(time) = scale.times.get(&manager) {
-                after.times.insert(manager.clone(), time.clone());
-            }
+            // As in Kubernetes, without a time if the object did not know this manager.
             let owned = Owned {
                 set: only.clone(),
                 api_version: api_version.to_owned(),

@@ -4,19 +4,48 @@ use serde_json::Value;
 
 use super::PatchError;
 
-/// Applies a JSON Merge Patch to an object.
+/// Applies a JSON Merge Patch to an object. As in Kubernetes, a `null` in a new object is nothing, in lists as well.
 ///
 /// # Errors
 /// `patch` is no JSON object: it would replace the whole object with something that is none.
 pub fn merge(original: &Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed(
-            "error decoding patch: a merge patch must be a JSON object".to_owned(),
-        ));
+        return Err(PatchError::Malformed("Invalid JSON Patch".to_owned()));
     }
     let mut patched = original.clone();
-    json_patch::merge(&mut patched, patch);
+    merge_into(&mut patched, patch);
     Ok(patched)
+}
+
+fn merge_into(original: &mut Value, patch: &Value) {
+    let (Value::Object(old), Value::Object(changes)) = (&mut *original, patch) else {
+        *original = without_nulls(patch);
+        return;
+    };
+    for (key, change) in changes {
+        if change.is_null() {
+            old.remove(key);
+        } else {
+            match old.get_mut(key) {
+                Some(value) => merge_into(value, change),
+                None => {
+                    old.insert(key.clone(), without_nulls(change));
+                }
+            }
+        }
+    }
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(list) => list.iter().map(without_nulls).collect(),
+        plain => plain.clone(),
+    }
 }
 
 #[cfg(test)]
