@@ -273,7 +273,7 @@ async fn what_is_applied_must_fit_its_type() {
 async fn yaml_is_applied_and_keys_given_twice_are_told() {
     let cluster = Cluster::start().await;
     let path = format!("{MAPS}/m?fieldManager=one");
-    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: x\n  a: y\n";
+    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: one\n  a: two\n";
     let (code, _, answer) = cluster
         .raw(&cluster.client, "PATCH", &format!("{path}&fieldValidation=Strict"), &APPLY, yaml.to_vec())
         .await;
@@ -289,7 +289,7 @@ async fn yaml_is_applied_and_keys_given_twice_are_told() {
         .raw(&cluster.client, "PATCH", &path, &APPLY, yaml.to_vec())
         .await;
     let made: Value = serde_json::from_slice(&answer).unwrap();
-    assert_eq!((code, text(&made, "/data/a")), (201, "y".into()));
+    assert_eq!((code, text(&made, "/data/a")), (201, "two".into()));
     assert!(headers.contains_key("warning"));
 }
 
