@@ -263,7 +263,7 @@ async fn what_is_applied_must_fit_its_type() {
     }
     let (code, _) = cluster.get(&path).await;
     assert_eq!(code, 404);
-    let elsewhere = format!("/api/v1/namespaces/nowhere/services/s");
+    let elsewhere = "/api/v1/namespaces/nowhere/services/s".to_owned();
     let (code, refused) =
         apply(&cluster, &elsewhere, "fieldManager=one", &service(json!({"ports": [{"port": 80}]}))).await;
     assert_eq!((code, text(&refused, "/message")), (404, "namespaces \"nowhere\" not found".into()));
