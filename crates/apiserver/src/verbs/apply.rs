@@ -28,10 +28,7 @@ pub(crate) async fn apply(call: &Call<'_>, text: &[u8], part: Part) -> Result<Re
             "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n{}",
             duplicates.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")
         ))),
-        (FieldValidation::Warn, false) => Ok(vec![format!(
-            "error converting YAML to JSON: yaml: unmarshal errors:\n{}",
-            duplicates.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")
-        )]),
+        (FieldValidation::Warn, false) => Ok(duplicates.clone()),
         _ => Ok(Vec::new()),
     };
     for _ in 0..TRIES {
