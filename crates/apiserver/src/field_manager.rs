@@ -8,7 +8,9 @@ use schemars::JsonSchema as _;
 use serde_json::Value;
 
 use seaway_objects::field::{FieldError, FieldErrors, Reason};
-use seaway_objects::managed::{self, Applied, ApplyError, Conflict, Schema, Set, Types, Writable, path_text};
+use seaway_objects::managed::{
+    self, Applied, ApplyError, Conflict, Schema, Set, Types, Writable, path_text,
+};
 use seaway_objects::schema::definitions_of;
 
 use crate::api::Call;
@@ -263,7 +265,10 @@ pub(crate) fn validate(managed: Option<&Value>) -> FieldErrors {
     {
         let at = format!("metadata.managedFields[{i}]");
         let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
-        errors.extend(options::check_manager(text("manager"), &format!("{at}.manager")));
+        errors.extend(options::check_manager(
+            text("manager"),
+            &format!("{at}.manager"),
+        ));
         if text("subresource").len() > SUBRESOURCE_MAX {
             errors.push(FieldError {
                 field: format!("{at}.subresource"),

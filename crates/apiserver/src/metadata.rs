@@ -68,7 +68,11 @@ pub(crate) fn prepare_update(
 ) -> Result<(), ApiError> {
     match version(object) {
         "" | "0" if !kind.unconditional_update() => {
-            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            let error = FieldError::invalid(
+                "metadata.resourceVersion",
+                0,
+                "must be specified for an update",
+            );
             // Kubernetes names the resource here where it names the kind elsewhere.
             let names = Names {
                 kind: kind.names().plural,
@@ -82,14 +86,22 @@ pub(crate) fn prepare_update(
     }
     let metadata = metadata_mut(object);
     let before = &old["metadata"];
-    for field in ["namespace", "creationTimestamp", "generation", "resourceVersion", "selfLink"] {
+    for field in [
+        "namespace",
+        "creationTimestamp",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+    ] {
         match before.get(field) {
             Some(value) => metadata.insert(field.to_owned(), value.clone()),
             None => metadata.remove(field),
         };
     }
     for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let is_sent = metadata.get(field).is_some_and(|v| !v.is_null() && *v != "");
+        let is_sent = metadata
+            .get(field)
+            .is_some_and(|v| !v.is_null() && *v != "");
         if let Some(had) = before.get(field)
             && (!is_sent || field == "deletionTimestamp")
         {

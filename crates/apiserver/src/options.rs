@@ -105,7 +105,11 @@ pub(crate) fn check_manager(name: &str, field: &str) -> FieldErrors {
 pub(crate) fn is_printable(c: char) -> bool {
     // What Rust escapes when it prints for debugging is what is not printable, but for quotes and the backslash; it
     // lets no other space through either. Marks are escaped only when they come first.
-    c == ' ' || c == '"' || c == '\'' || c == '\\' || format!("{:?}", format!("a{c}")) == format!("\"a{c}\"")
+    c == ' '
+        || c == '"'
+        || c == '\''
+        || c == '\\'
+        || format!("{:?}", format!("a{c}")) == format!("\"a{c}\"")
 }
 
 #[cfg(test)]
@@ -135,7 +139,10 @@ mod tests {
             "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
         );
         assert_eq!(
-            message(Options::Update, &format!("fieldManager={}", "x".repeat(129))),
+            message(
+                Options::Update,
+                &format!("fieldManager={}", "x".repeat(129))
+            ),
             "UpdateOptions.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes"
         );
         assert_eq!(

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// Reads YAML (or JSON, which is YAML), and lists what was given twice in Go's words:
 /// `line 3: key "port" already set in map`.
@@ -13,8 +13,8 @@ use serde_saphyr::Spanned;
 /// # Errors
 /// Why it cannot be read, as Go's YAML parser begins its messages.
 pub(crate) fn parse(text: &[u8]) -> Result<(Value, Vec<String>), String> {
-    let text = std::str::from_utf8(text)
-        .map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())?;
+    let text =
+        std::str::from_utf8(text).map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())?;
     if text.trim().is_empty() {
         return Ok((Value::Null, Vec::new()));
     }
@@ -131,8 +131,7 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_named_with_its_line_and_its_last_value_counts() {
-        let (value, duplicates) =
-            parse(b"a: 1\nb:\n  c: [x, y]\n  c: z\na: 2\n").expect("reads");
+        let (value, duplicates) = parse(b"a: 1\nb:\n  c: [x, y]\n  c: z\na: 2\n").expect("reads");
         assert_eq!(value, json!({"a": 2, "b": {"c": "z"}}));
         assert_eq!(
             duplicates,

@@ -25,7 +25,10 @@ fn service(spec: Value) -> Value {
 
 /// The fields of a manager: operation, subresource, `fieldsV1`.
 fn fields(object: &Value, manager: &str, operation: &str, subresource: &str) -> Value {
-    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     entries
         .into_iter()
         .find(|e| {
@@ -37,7 +40,10 @@ fn fields(object: &Value, manager: &str, operation: &str, subresource: &str) -> 
 }
 
 fn managers(object: &Value) -> Vec<String> {
-    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     entries.iter().map(|e| text(e, "/manager")).collect()
 }
 
@@ -45,7 +51,9 @@ fn managers(object: &Value) -> Vec<String> {
 async fn two_appliers_share_an_object_until_one_forces_the_other_out() {
     let cluster = Cluster::start().await;
     let path = format!("{SERVICES}/s");
-    let first = service(json!({"ports": [{"name": "x", "port": 80, "protocol": "TCP"}], "selector": {"app": "a"}}));
+    let first = service(
+        json!({"ports": [{"name": "x", "port": 80, "protocol": "TCP"}], "selector": {"app": "a"}}),
+    );
     let (code, made) = apply(&cluster, &path, "fieldManager=one", &first).await;
     assert_eq!(code, 201, "{made}");
     assert_eq!(
@@ -74,16 +82,28 @@ async fn two_appliers_share_an_object_until_one_forces_the_other_out() {
     );
     // Forced, and the port that `two` does not apply any more goes.
     let (code, forced) = apply(&cluster, &path, "fieldManager=two&force=true", &stolen).await;
-    assert_eq!((code, &forced["spec"]["selector"]), (200, &json!({"app": "b"})));
+    assert_eq!(
+        (code, &forced["spec"]["selector"]),
+        (200, &json!({"app": "b"}))
+    );
     assert_eq!(forced["spec"]["ports"].as_array().map(Vec::len), Some(1));
-    assert_eq!(fields(&forced, "two", "Apply", ""), json!({"f:spec": {"f:selector": {}}}));
-    assert_eq!(fields(&forced, "one", "Apply", "")["f:spec"].get("f:selector"), None);
+    assert_eq!(
+        fields(&forced, "two", "Apply", ""),
+        json!({"f:spec": {"f:selector": {}}})
+    );
+    assert_eq!(
+        fields(&forced, "one", "Apply", "")["f:spec"].get("f:selector"),
+        None
+    );
 
     let nothing = service(json!({}));
     let (code, refused) = apply(&cluster, &path, "fieldManager=one", &nothing).await;
     assert_eq!(
         (code, text(&refused, "/message")),
-        (422, "Service \"s\" is invalid: spec.ports: Required value".into())
+        (
+            422,
+            "Service \"s\" is invalid: spec.ports: Required value".into()
+        )
     );
 }
 
@@ -137,13 +157,21 @@ async fn writers_own_what_they_write_under_their_name_or_their_agents() {
     let (code, refused) = apply(&cluster, &path, "fieldManager=x", &config).await;
     assert_eq!(
         (code, text(&refused, "/message")),
-        (409, "Apply failed with 1 conflict: conflict with \"kubectl\" using apps/v1: .spec.replicas".into())
+        (
+            409,
+            "Apply failed with 1 conflict: conflict with \"kubectl\" using apps/v1: .spec.replicas"
+                .into()
+        )
     );
     // The status has an owner of its own.
     let mut with_status = made.clone();
-    with_status["status"] = json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]});
+    with_status["status"] =
+        json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]});
     let (code, written) = cluster
-        .put(&format!("{path}/status?fieldManager=controller"), &with_status)
+        .put(
+            &format!("{path}/status?fieldManager=controller"),
+            &with_status,
+        )
         .await;
     assert_eq!(code, 200, "{written}");
     let status = fields(&written, "controller", "Update", "status");
@@ -154,12 +182,22 @@ async fn writers_own_what_they_write_under_their_name_or_their_agents() {
     );
     // And so has the scale.
     let (code, _) = cluster
-        .patch(&format!("{path}/scale?fieldManager=scaler"), "merge", &json!({"spec": {"replicas": 2}}))
+        .patch(
+            &format!("{path}/scale?fieldManager=scaler"),
+            "merge",
+            &json!({"spec": {"replicas": 2}}),
+        )
         .await;
     assert_eq!(code, 200);
     let (_, scaled) = cluster.get(&path).await;
-    assert_eq!(fields(&scaled, "scaler", "Update", "scale"), json!({"f:spec": {"f:replicas": {}}}));
-    assert_eq!(fields(&scaled, "kubectl", "Update", "")["f:spec"].get("f:replicas"), None);
+    assert_eq!(
+        fields(&scaled, "scaler", "Update", "scale"),
+        json!({"f:spec": {"f:replicas": {}}})
+    );
+    assert_eq!(
+        fields(&scaled, "kubectl", "Update", "")["f:spec"].get("f:replicas"),
+        None
+    );
     let (code, refused) = apply(&cluster, &path, "fieldManager=x", &config).await;
     assert_eq!(
         (code, text(&refused, "/message")),
@@ -174,10 +212,16 @@ async fn writers_own_what_they_write_under_their_name_or_their_agents() {
 async fn an_update_that_changes_nothing_is_no_new_version_whoever_sends_it() {
     let cluster = Cluster::start().await;
     let (_, made) = cluster
-        .post(&format!("{MAPS}?fieldManager=a"), &config_map("m", json!({})))
+        .post(
+            &format!("{MAPS}?fieldManager=a"),
+            &config_map("m", json!({})),
+        )
         .await;
     let (code, same) = cluster
-        .put(&format!("{MAPS}/m?fieldManager=b"), &config_map("m", json!({})))
+        .put(
+            &format!("{MAPS}/m?fieldManager=b"),
+            &config_map("m", json!({})),
+        )
         .await;
     assert_eq!((code, &same), (200, &made));
     assert_eq!(managers(&made), ["a"]);
@@ -188,10 +232,16 @@ async fn managers_can_be_forgotten_but_not_by_leaving_them_out() {
     let cluster = Cluster::start().await;
     let path = format!("{MAPS}/m");
     cluster
-        .post(&format!("{MAPS}?fieldManager=a"), &config_map("m", json!({})))
+        .post(
+            &format!("{MAPS}?fieldManager=a"),
+            &config_map("m", json!({})),
+        )
         .await;
     let (_, kept) = cluster
-        .put(&format!("{path}?fieldManager=b"), &config_map("m", json!({"l": "1"})))
+        .put(
+            &format!("{path}?fieldManager=b"),
+            &config_map("m", json!({"l": "1"})),
+        )
         .await;
     assert_eq!(managers(&kept), ["a", "b"]);
     let forget = json!({"metadata": {"managedFields": [{}]}});
@@ -200,12 +250,18 @@ async fn managers_can_be_forgotten_but_not_by_leaving_them_out() {
     assert_eq!(forgotten["metadata"].get("managedFields"), None);
     // From then on nobody is tracked until somebody applies.
     let (_, untracked) = cluster
-        .put(&format!("{path}?fieldManager=b"), &config_map("m", json!({"l": "2"})))
+        .put(
+            &format!("{path}?fieldManager=b"),
+            &config_map("m", json!({"l": "2"})),
+        )
         .await;
     assert_eq!(managers(&untracked), Vec::<String>::new());
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"x": "y"}});
     let (code, applied) = apply(&cluster, &path, "fieldManager=c", &config).await;
-    assert_eq!((code, managers(&applied)), (200, vec!["c".to_owned(), "before-first-apply".to_owned()]));
+    assert_eq!(
+        (code, managers(&applied)),
+        (200, vec!["c".to_owned(), "before-first-apply".to_owned()])
+    );
     assert_eq!(
         fields(&applied, "before-first-apply", "Update", "")["f:data"],
         json!({".": {}, "f:k": {}})
@@ -259,23 +315,42 @@ async fn what_is_applied_must_fit_its_type() {
         ),
     ] {
         let (got, refused) = apply(&cluster, &path, "fieldManager=one", &config).await;
-        assert_eq!((got, text(&refused, "/message")), (code, message.to_owned()), "{config}");
+        assert_eq!(
+            (got, text(&refused, "/message")),
+            (code, message.to_owned()),
+            "{config}"
+        );
     }
     let (code, _) = cluster.get(&path).await;
     assert_eq!(code, 404);
     let elsewhere = "/api/v1/namespaces/nowhere/services/s".to_owned();
-    let (code, refused) =
-        apply(&cluster, &elsewhere, "fieldManager=one", &service(json!({"ports": [{"port": 80}]}))).await;
-    assert_eq!((code, text(&refused, "/message")), (404, "namespaces \"nowhere\" not found".into()));
+    let (code, refused) = apply(
+        &cluster,
+        &elsewhere,
+        "fieldManager=one",
+        &service(json!({"ports": [{"port": 80}]})),
+    )
+    .await;
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (404, "namespaces \"nowhere\" not found".into())
+    );
 }
 
 #[tokio::test]
 async fn yaml_is_applied_and_keys_given_twice_are_told() {
     let cluster = Cluster::start().await;
     let path = format!("{MAPS}/m?fieldManager=one");
-    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: one\n  a: two\n";
+    let yaml =
+        b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: one\n  a: two\n";
     let (code, _, answer) = cluster
-        .raw(&cluster.client, "PATCH", &format!("{path}&fieldValidation=Strict"), &APPLY, yaml.to_vec())
+        .raw(
+            &cluster.client,
+            "PATCH",
+            &format!("{path}&fieldValidation=Strict"),
+            &APPLY,
+            yaml.to_vec(),
+        )
         .await;
     let refused: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(
@@ -302,16 +377,25 @@ async fn kubectl_takes_over_what_it_applied_on_the_clients_side() {
     client_side["metadata"]["annotations"] =
         json!({"kubectl.kubernetes.io/last-applied-configuration": last});
     cluster
-        .post(&format!("{MAPS}?fieldManager=kubectl-client-side-apply"), &client_side)
+        .post(
+            &format!("{MAPS}?fieldManager=kubectl-client-side-apply"),
+            &client_side,
+        )
         .await;
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "new"}});
     // Anybody else is in conflict.
     let (code, _) = apply(&cluster, &path, "fieldManager=other", &config).await;
     assert_eq!(code, 409);
     let (code, applied) = apply(&cluster, &path, "fieldManager=kubectl", &config).await;
-    assert_eq!((code, text(&applied, "/data/k")), (200, "new".into()), "{applied}");
+    assert_eq!(
+        (code, text(&applied, "/data/k")),
+        (200, "new".into()),
+        "{applied}"
+    );
     // Whoever goes back to client-side apply finds what was applied last.
-    let annotation = applied["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].clone();
+    let annotation =
+        applied["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+            .clone();
     let last: Value = serde_json::from_str(annotation.as_str().unwrap()).unwrap();
     assert_eq!(last["data"], json!({"k": "new"}));
 }
@@ -332,7 +416,10 @@ async fn old_updates_are_folded_into_one_entry() {
     let cluster = Cluster::start().await;
     let path = format!("{MAPS}/m");
     cluster
-        .post(&format!("{MAPS}?fieldManager=m00"), &config_map("m", json!({})))
+        .post(
+            &format!("{MAPS}?fieldManager=m00"),
+            &config_map("m", json!({})),
+        )
         .await;
     for i in 1..14 {
         let change = json!({"data": {format!("k{i}"): "v"}});

@@ -6,9 +6,9 @@
 pub mod decode;
 pub mod field;
 pub mod go_json;
+pub mod go_text;
 pub mod go_value;
 pub mod indexes;
-pub mod go_text;
 pub mod intern;
 pub mod kind;
 pub mod kinds;

@@ -20,33 +20,73 @@ const LISTS: &[(&str, &str, ListType)] = &[
     ("CSIDriverSpec", "volumeLifecycleModes", Set),
     ("CSINodeSpec", "drivers", Map(&["name"])),
     ("CSINodeStatus", "storageHealth", Map(&["name"])),
-    ("CertificateSigningRequestStatus", "conditions", Map(&["type"])),
+    (
+        "CertificateSigningRequestStatus",
+        "conditions",
+        Map(&["type"]),
+    ),
     ("ComponentStatus", "conditions", Map(&["type"])),
     ("Container", "env", Map(&["name"])),
     ("Container", "ports", Map(&["containerPort", "protocol"])),
     ("Container", "volumeDevices", Map(&["devicePath"])),
     ("Container", "volumeMounts", Map(&["mountPath"])),
     ("ContainerRestartRuleOnExitCodes", "values", Set),
-    ("ContainerStatus", "allocatedResourcesStatus", Map(&["name"])),
+    (
+        "ContainerStatus",
+        "allocatedResourcesStatus",
+        Map(&["name"]),
+    ),
     ("ContainerStatus", "volumeMounts", Map(&["mountPath"])),
-    ("CustomResourceDefinitionStatus", "conditions", Map(&["type"])),
+    (
+        "CustomResourceDefinitionStatus",
+        "conditions",
+        Map(&["type"]),
+    ),
     ("DaemonSetStatus", "conditions", Map(&["type"])),
     ("DeploymentStatus", "conditions", Map(&["type"])),
     ("Endpoint", "addresses", Set),
     ("EphemeralContainer", "env", Map(&["name"])),
-    ("EphemeralContainer", "ports", Map(&["containerPort", "protocol"])),
+    (
+        "EphemeralContainer",
+        "ports",
+        Map(&["containerPort", "protocol"]),
+    ),
     ("EphemeralContainer", "volumeDevices", Map(&["devicePath"])),
     ("EphemeralContainer", "volumeMounts", Map(&["mountPath"])),
-    ("HorizontalPodAutoscalerStatus", "conditions", Map(&["type"])),
-    ("JSONSchemaProps", "x-kubernetes-validations", Map(&["rule"])),
-    ("JobSchedulingConfiguration", "resourceClaims", Map(&["name"])),
-    ("MutatingAdmissionPolicySpec", "matchConditions", Map(&["name"])),
+    (
+        "HorizontalPodAutoscalerStatus",
+        "conditions",
+        Map(&["type"]),
+    ),
+    (
+        "JSONSchemaProps",
+        "x-kubernetes-validations",
+        Map(&["rule"]),
+    ),
+    (
+        "JobSchedulingConfiguration",
+        "resourceClaims",
+        Map(&["name"]),
+    ),
+    (
+        "MutatingAdmissionPolicySpec",
+        "matchConditions",
+        Map(&["name"]),
+    ),
     ("MutatingWebhook", "matchConditions", Map(&["name"])),
     ("MutatingWebhookConfiguration", "webhooks", Map(&["name"])),
     ("NamespaceStatus", "conditions", Map(&["type"])),
     ("NodeAllocatableResourceClaimStatus", "containers", Set),
-    ("NodeAllocatableResourceClaimStatus", "mapping", Map(&["name"])),
-    ("NodeAllocatableResourceClaimStatus", "overhead", Map(&["name"])),
+    (
+        "NodeAllocatableResourceClaimStatus",
+        "mapping",
+        Map(&["name"]),
+    ),
+    (
+        "NodeAllocatableResourceClaimStatus",
+        "overhead",
+        Map(&["name"]),
+    ),
     ("NodePodPreemptionPolicy", "disableResizePreemption", Set),
     ("NodeSpec", "podCIDRs", Set),
     ("NodeStatus", "addresses", Map(&["type"])),
@@ -65,14 +105,26 @@ const LISTS: &[(&str, &str, ListType)] = &[
     ("PodSpec", "initContainers", Map(&["name"])),
     ("PodSpec", "resourceClaims", Map(&["name"])),
     ("PodSpec", "schedulingGates", Map(&["name"])),
-    ("PodSpec", "topologySpreadConstraints", Map(&["topologyKey", "whenUnsatisfiable"])),
+    (
+        "PodSpec",
+        "topologySpreadConstraints",
+        Map(&["topologyKey", "whenUnsatisfiable"]),
+    ),
     ("PodSpec", "volumes", Map(&["name"])),
     ("PodStatus", "conditions", Map(&["type"])),
-    ("PodStatus", "nodeAllocatableResourceClaimStatuses", Map(&["resourceClaimName"])),
+    (
+        "PodStatus",
+        "nodeAllocatableResourceClaimStatuses",
+        Map(&["resourceClaimName"]),
+    ),
     ("PodStatus", "podIPs", Map(&["ip"])),
     ("PodStatus", "resourceClaimStatuses", Map(&["name"])),
     ("PodStatus", "volumeHealth", Map(&["name"])),
-    ("PodVolumeHealth", "healthConditions", Map(&["status", "reason"])),
+    (
+        "PodVolumeHealth",
+        "healthConditions",
+        Map(&["status", "reason"]),
+    ),
     ("ReplicaSetStatus", "conditions", Map(&["type"])),
     ("ReplicationControllerStatus", "conditions", Map(&["type"])),
     ("ResourceRequirements", "claims", Map(&["name"])),
@@ -84,13 +136,29 @@ const LISTS: &[(&str, &str, ListType)] = &[
     ("StatefulSetStatus", "conditions", Map(&["type"])),
     ("UncountedTerminatedPods", "failed", Set),
     ("UncountedTerminatedPods", "succeeded", Set),
-    ("ValidatingAdmissionPolicyBindingSpec", "validationActions", Set),
-    ("ValidatingAdmissionPolicySpec", "matchConditions", Map(&["name"])),
+    (
+        "ValidatingAdmissionPolicyBindingSpec",
+        "validationActions",
+        Set,
+    ),
+    (
+        "ValidatingAdmissionPolicySpec",
+        "matchConditions",
+        Map(&["name"]),
+    ),
     ("ValidatingAdmissionPolicySpec", "variables", Map(&["name"])),
-    ("ValidatingAdmissionPolicyStatus", "conditions", Map(&["type"])),
+    (
+        "ValidatingAdmissionPolicyStatus",
+        "conditions",
+        Map(&["type"]),
+    ),
     ("ValidatingWebhook", "matchConditions", Map(&["name"])),
     ("ValidatingWebhookConfiguration", "webhooks", Map(&["name"])),
-    ("VolumeHealthStatus", "healthConditions", Map(&["status", "reason"])),
+    (
+        "VolumeHealthStatus",
+        "healthConditions",
+        Map(&["status", "reason"]),
+    ),
     ("VolumeMount", "bindMountOptions", Set),
 ];
 
@@ -103,9 +171,7 @@ const ATOMIC_FIELDS: &[(&str, &str)] = &[
 ];
 
 /// Type and field of references to an atomic struct that is not atomic there.
-const GRANULAR_FIELDS: &[(&str, &str)] = &[
-    ("PersistentVolumeSpec", "claimRef"),
-];
+const GRANULAR_FIELDS: &[(&str, &str)] = &[("PersistentVolumeSpec", "claimRef")];
 
 /// Structs that are one value.
 const ATOMIC_TYPES: &[&str] = &[
@@ -170,7 +236,10 @@ const NEVER_ABSENT: &[(&str, &[&str])] = &[
     ("DeploymentSpec", &["strategy", "template"]),
     ("Endpoint", &["conditions"]),
     ("EphemeralContainer", &["resources"]),
-    ("Event", &["deprecatedSource", "involvedObject", "regarding", "source"]),
+    (
+        "Event",
+        &["deprecatedSource", "involvedObject", "regarding", "source"],
+    ),
     ("ExternalMetricSource", &["metric", "target"]),
     ("ExternalMetricStatus", &["current", "metric"]),
     ("HTTPIngressPath", &["backend"]),
@@ -195,8 +264,14 @@ const NEVER_ABSENT: &[(&str, &[&str])] = &[
     ("Node", &["spec", "status"]),
     ("NodeDaemonEndpoints", &["kubeletEndpoint"]),
     ("NodeStatus", &["daemonEndpoints", "nodeInfo"]),
-    ("ObjectMetricSource", &["describedObject", "metric", "target"]),
-    ("ObjectMetricStatus", &["current", "describedObject", "metric"]),
+    (
+        "ObjectMetricSource",
+        &["describedObject", "metric", "target"],
+    ),
+    (
+        "ObjectMetricStatus",
+        &["current", "describedObject", "metric"],
+    ),
     ("PersistentVolume", &["spec", "status"]),
     ("PersistentVolumeClaim", &["spec", "status"]),
     ("PersistentVolumeClaimSpec", &["resources"]),
@@ -286,13 +361,22 @@ mod tests {
 
     #[test]
     fn types_of_the_same_name_are_told_apart() {
-        assert!(is_atomic("io.k8s.api.autoscaling.v1.CrossVersionObjectReference"));
-        assert!(!is_atomic("io.k8s.api.autoscaling.v2.CrossVersionObjectReference"));
-        assert!(is_atomic("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"));
+        assert!(is_atomic(
+            "io.k8s.api.autoscaling.v1.CrossVersionObjectReference"
+        ));
+        assert!(!is_atomic(
+            "io.k8s.api.autoscaling.v2.CrossVersionObjectReference"
+        ));
+        assert!(is_atomic(
+            "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"
+        ));
         assert_eq!(
             list_type("io.k8s.api.core.v1.ServiceSpec", "ports"),
             Some(Map(&["port", "protocol"]))
         );
-        assert_eq!(list_type("io.k8s.api.discovery.v1.EndpointSlice", "ports"), None);
+        assert_eq!(
+            list_type("io.k8s.api.discovery.v1.EndpointSlice", "ports"),
+            None
+        );
     }
 }

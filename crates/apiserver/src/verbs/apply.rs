@@ -26,7 +26,11 @@ pub(crate) async fn apply(call: &Call<'_>, text: &[u8], part: Part) -> Result<Re
     let strict = || match (validation, duplicates.is_empty()) {
         (FieldValidation::Strict, false) => Err(ApiError::bad_request(format!(
             "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n{}",
-            duplicates.iter().map(|d| format!("  {d}")).collect::<Vec<_>>().join("\n")
+            duplicates
+                .iter()
+                .map(|d| format!("  {d}"))
+                .collect::<Vec<_>>()
+                .join("\n")
         ))),
         (FieldValidation::Warn, false) => Ok(duplicates.clone()),
         _ => Ok(Vec::new()),
@@ -77,8 +81,8 @@ fn is_of(call: &Call<'_>, error: &ApiError) -> bool {
 
 /// The configuration, and what is in it twice.
 fn read(text: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
-    let (config, duplicates) =
-        yaml::parse(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+    let (config, duplicates) = yaml::parse(text)
+        .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
     match config {
         Value::Object(_) => Ok((config, duplicates)),
         Value::Null => Ok((Value::Object(serde_json::Map::new()), duplicates)),

@@ -1,7 +1,7 @@
 //! What can be done with objects: one file for each verb, the same for all kinds.
 
-pub(crate) mod continuation;
 pub(crate) mod apply;
+pub(crate) mod continuation;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;

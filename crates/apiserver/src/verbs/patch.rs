@@ -91,7 +91,11 @@ impl Patch {
             let (value, strict) = strict_json::parse(text)
                 .map_err(|e| ApiError::bad_request(format!("{prefix}{e}")))?;
             let is_list = go_type.starts_with("[]");
-            let fits = if is_list { value.is_array() } else { value.is_object() };
+            let fits = if is_list {
+                value.is_array()
+            } else {
+                value.is_object()
+            };
             if !fits && !value.is_null() {
                 let what = match &value {
                     Value::Object(_) => "object",
@@ -110,11 +114,16 @@ impl Patch {
         let empty = || Value::Object(serde_json::Map::new());
         let (change, strict) = match (media_type, understood) {
             ("application/json-patch+json", _) => {
-                let (operations, strict) = parse("error decoding patch: ", "[]handlers.jsonPatchOp")?;
+                let (operations, strict) =
+                    parse("error decoding patch: ", "[]handlers.jsonPatchOp")?;
                 let mut wrong = strict_operations(&operations);
                 wrong.extend(strict.into_iter().map(|path| duplicate(&path)));
                 let wrong = wrong.into_iter().map(|w| format!("json patch {w}"));
-                let operations = if operations.is_null() { Value::Array(Vec::new()) } else { operations };
+                let operations = if operations.is_null() {
+                    Value::Array(Vec::new())
+                } else {
+                    operations
+                };
                 (Change::Json(operations), wrong.collect())
             }
             ("application/merge-patch+json", _) => {
@@ -211,7 +220,8 @@ impl Patch {
         }
         self.same_type(call, &patched)?;
         let read = call.resource.kind.decode(patched.clone());
-        let object = read.map_err(|DecodeError { message }| self.made_nonsense(&patched, &message))?;
+        let object =
+            read.map_err(|DecodeError { message }| self.made_nonsense(&patched, &message))?;
         if validation == FieldValidation::Strict && !wrong.is_empty() {
             let why = format!("strict decoding error: {}", wrong.join(", "));
             return Err(self.made_nonsense(&patched, &why));
@@ -221,7 +231,12 @@ impl Patch {
 
     /// Refuses a patch that makes the object one of another kind.
     fn same_type(&self, call: &Call<'_>, patched: &Value) -> Result<(), ApiError> {
-        let text = |field: &str| patched.get(field).and_then(Value::as_str).unwrap_or_default();
+        let text = |field: &str| {
+            patched
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let (version, kind) = (text("apiVersion"), text("kind"));
         if version == call.resource.api_version && kind == call.resource.names.kind {
             return Ok(());
@@ -247,7 +262,12 @@ fn duplicate(path: &str) -> String {
 fn strict_operations(operations: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for (i, operation) in operations.as_array().into_iter().flatten().enumerate() {
-        for key in operation.as_object().into_iter().flatten().map(|(key, _)| key) {
+        for key in operation
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+        {
             if !matches!(key.as_str(), "op" | "path" | "from" | "value") {
                 wrong.push(format!("unknown field \"[{i}].{key}\""));
             }
@@ -280,8 +300,10 @@ pub(crate) async fn patch(
     let understood = Understood::of(call);
     if !matches!(
         (media_type, understood),
-        ("application/json-patch+json" | "application/merge-patch+json", _)
-            | ("application/strategic-merge-patch+json", Understood::All)
+        (
+            "application/json-patch+json" | "application/merge-patch+json",
+            _
+        ) | ("application/strategic-merge-patch+json", Understood::All)
     ) {
         return Err(understood.refusal());
     }
@@ -302,4 +324,3 @@ pub(crate) async fn patch(
     reply::warn(&mut reply, &warnings);
     Ok(reply)
 }
-

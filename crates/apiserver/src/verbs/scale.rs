@@ -103,7 +103,11 @@ async fn write(
 
 /// The path of the number, by field names.
 fn path(scale: &Scale) -> Vec<&'static str> {
-    scale.replicas.split('/').filter(|p| !p.is_empty()).collect()
+    scale
+        .replicas
+        .split('/')
+        .filter(|p| !p.is_empty())
+        .collect()
 }
 
 fn answer(call: &Call<'_>, scale: &Scale, object: &Value) -> Result<Reply, ApiError> {

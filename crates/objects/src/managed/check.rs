@@ -45,7 +45,10 @@ fn fields(schema: &Schema, of: &Map, value: &Value, errors: &mut TypeErrors) {
         Value::Null => return,
         Value::Object(map) => map,
         other => {
-            return errors.extend(TypeErrors::one(format!("expected map, got &{{{}}}", go_text::plain(other))));
+            return errors.extend(TypeErrors::one(format!(
+                "expected map, got &{{{}}}",
+                go_text::plain(other)
+            )));
         }
     };
     for (key, value) in map {
@@ -63,7 +66,10 @@ fn elements(schema: &Schema, of: &List, value: &Value, errors: &mut TypeErrors) 
         Value::Null => return,
         Value::Array(list) => list,
         other => {
-            return errors.extend(TypeErrors::one(format!("expected list, got &{{{}}}", go_text::plain(other))));
+            return errors.extend(TypeErrors::one(format!(
+                "expected list, got &{{{}}}",
+                go_text::plain(other)
+            )));
         }
     };
     let mut seen = std::collections::BTreeSet::new();
@@ -102,7 +108,10 @@ pub(super) fn scalar(of: Scalar, value: &Value, prefix: &str) -> TypeErrors {
             return TypeErrors::none();
         }
         (Scalar::Numeric, other) => {
-            format!("expected numeric (int or float), got {}", go_text::type_name(other))
+            format!(
+                "expected numeric (int or float), got {}",
+                go_text::type_name(other)
+            )
         }
         (Scalar::String, other) => {
             format!(
@@ -111,7 +120,9 @@ pub(super) fn scalar(of: Scalar, value: &Value, prefix: &str) -> TypeErrors {
             )
         }
         (Scalar::Boolean, other) => format!("expected boolean, got &{{{}}}", go_text::plain(other)),
-        (Scalar::Untyped, other) => format!("expected any scalar, got &{{{}}}", go_text::plain(other)),
+        (Scalar::Untyped, other) => {
+            format!("expected any scalar, got &{{{}}}", go_text::plain(other))
+        }
     };
     TypeErrors::one(format!("{prefix}{message}"))
 }

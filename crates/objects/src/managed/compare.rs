@@ -39,7 +39,8 @@ pub(super) fn compare(schema: &Schema, old: &Value, new: &Value) -> Result<Compa
     Ok(found)
 }
 
-static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(JsonMap::new()));
+static EMPTY: std::sync::LazyLock<Value> =
+    std::sync::LazyLock::new(|| Value::Object(JsonMap::new()));
 static NULL: Value = Value::Null;
 
 /// Adds what changes below to `found`, and returns what becomes of the place itself.
@@ -136,7 +137,10 @@ fn map(
         let there = before.or(after);
         for field in of.never_absent() {
             if there.is_some_and(|m| !m.contains_key(&*field.name)) {
-                let (was, is) = (before.and_then(|_| zero(Some(field))), after.and_then(|_| zero(Some(field))));
+                let (was, is) = (
+                    before.and_then(|_| zero(Some(field))),
+                    after.and_then(|_| zero(Some(field))),
+                );
                 entry(schema, of, Some(field), &field.name, was, is, found)?;
             }
         }

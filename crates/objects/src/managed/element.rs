@@ -60,9 +60,7 @@ impl Element {
                 Ok(Self::key(fields.collect()))
             }
             "i" => rest.parse().map(Self::Index).map_err(|_| {
-                BadElement::Malformed(format!(
-                    "strconv.Atoi: parsing {rest:?}: invalid syntax"
-                ))
+                BadElement::Malformed(format!("strconv.Atoi: parsing {rest:?}: invalid syntax"))
             }),
             _ => Err(BadElement::Unknown),
         }

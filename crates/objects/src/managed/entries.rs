@@ -125,10 +125,12 @@ impl Managed {
             }
             let set = match entry.get("fieldsV1") {
                 None | Some(Value::Null) => Set::default(),
-                Some(fields) => json::from_value(fields)
-                    .map_err(|e| format!("error decoding set: {e}"))?,
+                Some(fields) => {
+                    json::from_value(fields).map_err(|e| format!("error decoding set: {e}"))?
+                }
             };
-            let manager = Manager::new(text("manager"), operation, api_version, text("subresource"));
+            let manager =
+                Manager::new(text("manager"), operation, api_version, text("subresource"));
             if let Some(time) = entry.get("time").and_then(Value::as_str) {
                 managed.times.insert(manager.clone(), time.to_owned());
             }
@@ -201,7 +203,8 @@ pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
             (Value::Object(a), Value::Object(b)) => {
                 let fields = |m: &Map<String, Value>| m.len() - usize::from(m.contains_key("time"));
                 fields(a) == fields(b)
-                    && a.iter().all(|(key, value)| key == "time" || b.get(key) == Some(value))
+                    && a.iter()
+                        .all(|(key, value)| key == "time" || b.get(key) == Some(value))
             }
             _ => a == b,
         })
@@ -235,7 +238,10 @@ mod tests {
     fn entries_that_make_no_sense_are_refused_in_kubernetes_words() {
         for (entry, why) in [
             (json!({}), "operation must be `Apply` or `Update`"),
-            (json!({"operation": "Apply"}), "apiVersion must not be empty"),
+            (
+                json!({"operation": "Apply"}),
+                "apiVersion must not be empty",
+            ),
             (
                 json!({"operation": "Apply", "apiVersion": "v1"}),
                 "missing fieldsType in managed fields entry 0",

@@ -170,7 +170,10 @@ impl Write<'_> {
         managed: Managed,
         name: &str,
     ) -> Result<Managed, UpdateError> {
-        let Managed { managers, mut times } = managed;
+        let Managed {
+            managers,
+            mut times,
+        } = managed;
         // Found out under a name that nobody has, to see whether this write took anything.
         let current = Manager::new("", Operation::Update, "", "");
         let mut managers = self.updater().update(live, new, managers, &current)?;
@@ -202,7 +205,12 @@ impl Write<'_> {
         config: &Value,
         force: bool,
     ) -> Result<Applied, ApplyError> {
-        let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default();
+        let text = |field: &str| {
+            config
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let (version, kind) = (text("apiVersion"), text("kind"));
         if version != self.api_version || kind != self.kind {
             return Err(ApplyError::BadRequest(format!(
@@ -220,16 +228,20 @@ impl Write<'_> {
             .schema(self.api_version)
             .ok_or_else(|| ApplyError::Failed(format!("no corresponding type for {version}")))?;
         check(&schema, config).map_err(|e| {
-            let of = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let of = |pointer: &str| {
+                config
+                    .pointer(pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
             ApplyError::Failed(format!(
                 "failed to create typed patch object ({}/{}; {version}, Kind={kind}): {e}",
                 of("/metadata/namespace"),
                 of("/metadata/name"),
             ))
         })?;
-        let mut managed = Managed::read(live_managed).map_err(|e| {
-            ApplyError::Failed(format!("failed to decode managed fields: {e}"))
-        })?;
+        let mut managed = Managed::read(live_managed)
+            .map_err(|e| ApplyError::Failed(format!("failed to decode managed fields: {e}")))?;
         let empty = serde_json::json!({"apiVersion": version, "kind": kind, "metadata": {}});
         if let (Some(live), true) = (live, managed.managers.is_empty()) {
             managed = self
@@ -283,9 +295,11 @@ impl Write<'_> {
         force: bool,
     ) -> Result<(Option<Value>, Managed), UpdateError> {
         let who = self.identity(self.manager, Operation::Apply);
-        let Managed { managers, mut times } = managed;
-        let (object, mut managers) =
-            self.updater().apply(live, config, managers, &who, force)?;
+        let Managed {
+            managers,
+            mut times,
+        } = managed;
+        let (object, mut managers) = self.updater().apply(live, config, managers, &who, force)?;
         if let Some(mut mine) = managers.remove(&who) {
             mine.set = mine.set.difference(system_fields());
             if !mine.set.is_empty() {
@@ -372,9 +386,7 @@ fn fold_old_updates(managed: &mut Managed) {
     if left <= MAX_UPDATERS {
         return;
     }
-    updaters.sort_by(|a, b| {
-        (managed.times.get(a), a).cmp(&(managed.times.get(b), b))
-    });
+    updaters.sort_by(|a, b| (managed.times.get(a), a).cmp(&(managed.times.get(b), b)));
     let mut first_of: BTreeMap<String, Manager> = BTreeMap::new();
     for manager in updaters {
         if left <= MAX_UPDATERS {

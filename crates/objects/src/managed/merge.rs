@@ -76,8 +76,9 @@ fn map(
             continue;
         }
         let merged = match of.of(key) {
-            Some(inner) => node(schema, inner, None, Some(value))
-                .map_err(|e| e.under(&Element::field(key)))?,
+            Some(inner) => {
+                node(schema, inner, None, Some(value)).map_err(|e| e.under(&Element::field(key)))?
+            }
             None => Some(value.clone()),
         };
         out.extend(merged.map(|v| (key.clone(), v)));

@@ -14,13 +14,7 @@ pub(super) fn reconcile(schema: &Schema, set: &Set) -> Option<Set> {
         .then(|| set.recursive_difference(&changes.0).union(&changes.0))
 }
 
-fn walk(
-    schema: &Schema,
-    of: TypeRef,
-    set: &Set,
-    path: &mut Vec<Element>,
-    whole: &mut (Set, bool),
-) {
+fn walk(schema: &Schema, of: TypeRef, set: &Set, path: &mut Vec<Element>, whole: &mut (Set, bool)) {
     let atom = schema.atom(of);
     let atomic = match (&atom.map, &atom.list) {
         (Some(map), _) if map.is_deduced() => return,

@@ -33,7 +33,11 @@ fn node(schema: &Schema, of: TypeRef, value: &Value, gone: &Set) -> Value {
                         None => item.clone(),
                     });
                 }
-                if out.is_empty() { Value::Null } else { Value::Array(out) }
+                if out.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Array(out)
+                }
             }
             _ => Value::Null,
         },
@@ -51,7 +55,11 @@ fn node(schema: &Schema, of: TypeRef, value: &Value, gone: &Set) -> Value {
                     };
                     out.insert(key.clone(), kept);
                 }
-                if out.is_empty() { Value::Null } else { Value::Object(out) }
+                if out.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Object(out)
+                }
             }
             _ => Value::Null,
         },

@@ -224,7 +224,10 @@ impl<'a> Compiler<'a, '_> {
             return self.overridden(of, text(schema, "x-kubernetes-map-type"));
         }
         // OpenAPI v3 puts a reference that has something beside it into an `allOf`.
-        if let Some([only]) = schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
+        if let Some([only]) = schema
+            .get("allOf")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
             && only.get("$ref").is_some()
         {
             let of = self.compile(only, is_object);
@@ -369,13 +372,19 @@ impl<'a> Compiler<'a, '_> {
         let is_object = is_object || is_set(schema, "x-kubernetes-embedded-resource");
         let mut fields: Vec<Field> = Vec::new();
         for (name, property) in properties.into_iter().flatten() {
-            if is_object && matches!(name.as_str(), "metadata" | "apiVersion" | "kind") && self.metadata.is_some() {
+            if is_object
+                && matches!(name.as_str(), "metadata" | "apiVersion" | "kind")
+                && self.metadata.is_some()
+            {
                 continue;
             }
             let of = self.compile(property, false);
             let zero = match &self.atoms[of.0 as usize] {
                 Atom { map: Some(_), .. }
-                    if property.get("default").and_then(Value::as_object).is_some_and(JsonMap::is_empty) =>
+                    if property
+                        .get("default")
+                        .and_then(Value::as_object)
+                        .is_some_and(JsonMap::is_empty) =>
                 {
                     Zero::Struct
                 }
@@ -398,7 +407,11 @@ impl<'a> Compiler<'a, '_> {
         if let (true, Some(metadata)) = (is_object, self.metadata) {
             let string = self.add(scalar(Scalar::String));
             let metadata = self.compile(metadata, false);
-            for (name, of) in [("apiVersion", string), ("kind", string), ("metadata", metadata)] {
+            for (name, of) in [
+                ("apiVersion", string),
+                ("kind", string),
+                ("metadata", metadata),
+            ] {
                 fields.push(Field {
                     name: Arc::from(name),
                     of,
@@ -463,7 +476,11 @@ mod tests {
     fn what_has_no_schema_may_be_anything() {
         let root = json!({"type": "object", "properties": {"any": {"x-kubernetes-preserve-unknown-fields": true}}});
         let schema = Schema::from_openapi(&root, None, &|_| None);
-        let any = schema.atom(schema.root()).map.as_ref().and_then(|m| m.of("any"));
+        let any = schema
+            .atom(schema.root())
+            .map
+            .as_ref()
+            .and_then(|m| m.of("any"));
         let atom = schema.atom(any.expect("a field"));
         assert_eq!(atom.form(Some(&json!([1]))), Some(Form::List));
         assert_eq!(atom.form(Some(&json!({}))), Some(Form::Map));

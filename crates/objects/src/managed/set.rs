@@ -30,7 +30,12 @@ impl Set {
 
     /// So many paths are in it.
     pub fn len(&self) -> usize {
-        self.members.len() + self.children.iter().map(|(_, set)| set.len()).sum::<usize>()
+        self.members.len()
+            + self
+                .children
+                .iter()
+                .map(|(_, set)| set.len())
+                .sum::<usize>()
     }
 
     /// Adds a path. The empty path is the whole object, which nobody owns.
@@ -102,16 +107,26 @@ impl Set {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut members = Vec::with_capacity(self.members.len() + other.members.len());
-        zip(&self.members, &other.members, |e| e, |a, b| {
-            members.extend(a.or(b).cloned());
-        });
+        zip(
+            &self.members,
+            &other.members,
+            |e| e,
+            |a, b| {
+                members.extend(a.or(b).cloned());
+            },
+        );
         let mut children = Vec::with_capacity(self.children.len() + other.children.len());
-        zip(&self.children, &other.children, |(e, _)| e, |a, b| {
-            children.extend(match (a, b) {
-                (Some((e, a)), Some((_, b))) => Some((e.clone(), a.union(b))),
-                (one, other) => one.or(other).cloned(),
-            });
-        });
+        zip(
+            &self.children,
+            &other.children,
+            |(e, _)| e,
+            |a, b| {
+                children.extend(match (a, b) {
+                    (Some((e, a)), Some((_, b))) => Some((e.clone(), a.union(b))),
+                    (one, other) => one.or(other).cloned(),
+                });
+            },
+        );
         Self { members, children }
     }
 
@@ -119,18 +134,28 @@ impl Set {
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let mut members = Vec::new();
-        zip(&self.members, &other.members, |e| e, |a, b| {
-            members.extend(a.filter(|_| b.is_some()).cloned());
-        });
+        zip(
+            &self.members,
+            &other.members,
+            |e| e,
+            |a, b| {
+                members.extend(a.filter(|_| b.is_some()).cloned());
+            },
+        );
         let mut children = Vec::new();
-        zip(&self.children, &other.children, |(e, _)| e, |a, b| {
-            if let (Some((e, a)), Some((_, b))) = (a, b) {
-                let both = a.intersection(b);
-                if !both.is_empty() {
-                    children.push((e.clone(), both));
+        zip(
+            &self.children,
+            &other.children,
+            |(e, _)| e,
+            |a, b| {
+                if let (Some((e, a)), Some((_, b))) = (a, b) {
+                    let both = a.intersection(b);
+                    if !both.is_empty() {
+                        children.push((e.clone(), both));
+                    }
                 }
-            }
-        });
+            },
+        );
         Self { members, children }
     }
 
@@ -148,24 +173,34 @@ impl Set {
 
     fn without(&self, other: &Self, recursive: bool) -> Self {
         let mut members = Vec::new();
-        zip(&self.members, &other.members, |e| e, |a, b| {
-            members.extend(a.filter(|_| b.is_none()).cloned());
-        });
+        zip(
+            &self.members,
+            &other.members,
+            |e| e,
+            |a, b| {
+                members.extend(a.filter(|_| b.is_none()).cloned());
+            },
+        );
         let mut children = Vec::new();
-        zip(&self.children, &other.children, |(e, _)| e, |a, b| {
-            let Some((element, set)) = a else { return };
-            if recursive && other.has_member(element) {
-                return;
-            }
-            let Some((_, gone)) = b else {
-                children.push((element.clone(), set.clone()));
-                return;
-            };
-            let left = set.without(gone, recursive);
-            if !left.is_empty() {
-                children.push((element.clone(), left));
-            }
-        });
+        zip(
+            &self.children,
+            &other.children,
+            |(e, _)| e,
+            |a, b| {
+                let Some((element, set)) = a else { return };
+                if recursive && other.has_member(element) {
+                    return;
+                }
+                let Some((_, gone)) = b else {
+                    children.push((element.clone(), set.clone()));
+                    return;
+                };
+                let left = set.without(gone, recursive);
+                if !left.is_empty() {
+                    children.push((element.clone(), left));
+                }
+            },
+        );
         Self { members, children }
     }
 
@@ -290,7 +325,10 @@ mod tests {
             paths(&set.difference(&status)),
             [".spec.replicas", ".status.replicas"]
         );
-        assert_eq!(paths(&set.recursive_difference(&status)), [".spec.replicas"]);
+        assert_eq!(
+            paths(&set.recursive_difference(&status)),
+            [".spec.replicas"]
+        );
     }
 
     proptest! {

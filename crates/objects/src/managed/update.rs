@@ -67,7 +67,11 @@ fn include(set: &Set, paths: &[&[&'static str]]) -> Set {
             .filter(|path| matches(element, path[0]))
             .map(|path| &path[1..])
             .collect();
-        let kept = if rest.is_empty() { Set::default() } else { include(below, &rest) };
+        let kept = if rest.is_empty() {
+            Set::default()
+        } else {
+            include(below, &rest)
+        };
         if !kept.is_empty() {
             out.add_child(element.clone(), kept);
         }
@@ -127,7 +131,10 @@ impl Updater<'_> {
     ) -> Result<Managers, UpdateError> {
         let managers = self.reconciled(managers);
         let (mut managers, comparison) = self.taken(live, new, managers, who, true)?;
-        let mine = managers.remove(who).map(|owned| owned.set).unwrap_or_default();
+        let mine = managers
+            .remove(who)
+            .map(|owned| owned.set)
+            .unwrap_or_default();
         let set = mine
             .difference(&comparison.removed)
             .union(&comparison.modified)
@@ -293,9 +300,13 @@ impl Updater<'_> {
             return Ok(merged);
         };
         let named = |object: &Value| collect(&schema, object).with_named_fields(&schema, root);
-        let gone = named(&converted).difference(&named(&rest)).intersection(&before);
+        let gone = named(&converted)
+            .difference(&named(&rest))
+            .intersection(&before);
         let pruned = remove(&schema, &converted, &gone);
-        let back = self.convert(&pruned, version, self.version).map(Cow::into_owned);
+        let back = self
+            .convert(&pruned, version, self.version)
+            .map(Cow::into_owned);
         back.ok_or_else(|| {
             UpdateError::Type(format!(
                 "failed to prune fields: failed to convert pruned object to {}",
