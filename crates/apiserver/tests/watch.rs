@@ -206,12 +206,17 @@ async fn a_streamed_list_says_when_it_is_complete() {
 async fn a_watch_as_a_table_has_its_columns_once() {
     let cluster = Cluster::start().await;
     let table = [("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
-    let mut watch = cluster.watch(&format!("{MAPS}?watch=1"), &table).await;
+    let mut unversioned = cluster.watch(&format!("{MAPS}?watch=1"), &table).await;
+    let mut watch = cluster
+        .watch(&format!("{MAPS}?watch=1&resourceVersion=0"), &table)
+        .await;
     cluster.post(MAPS, &config_map("a", json!({}))).await;
     let (first, second) = (watch.next().await.unwrap(), watch.next().await.unwrap());
     assert_eq!(text(&first, "/object/columnDefinitions/0/name"), "Name");
     assert_eq!(second["object"]["columnDefinitions"], Value::Null);
     assert_eq!(second["object"]["rows"][0]["cells"][0], "a");
+    let only = unversioned.next().await.unwrap();
+    assert_eq!(only["object"]["rows"][0]["cells"][0], "a");
 }
 
 #[tokio::test]

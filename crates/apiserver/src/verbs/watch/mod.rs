@@ -128,6 +128,12 @@ impl Begin {
             Some(version) if version > 0 => Self::After(version),
             // Nothing that was there before is wanted.
             _ if initial == Some(false) => Self::After(current),
+            // So it was recorded of kube-apiserver 1.36.2. kubectl always names a version, 0 at least.
+            None if call.accept.form == Form::Table
+                && call.query.optional("resourceVersion").is_none() =>
+            {
+                Self::After(current)
+            }
             _ => Self::Now {
                 announce_end: false,
             },
