@@ -4,6 +4,7 @@
 //! operation, its object and a hint. Nothing here knows Kubernetes.
 
 pub mod cgroup;
+pub mod conntrack;
 pub mod error;
 pub mod mount;
 pub mod netns;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod reaper;
 pub mod rtnl;
 pub mod sysctl;
+mod wire;
 
 pub use error::{Error, Result};
 pub use netns::NetNs;

@@ -12,7 +12,12 @@ use support::{Host, Lab, text};
 
 /// The folder with `replay.py`, and the conversations in `api/`.
 fn oracle() -> Option<PathBuf> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/oracle"));
+    let beside = || {
+        PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/oracle"
+        ))
+    };
     let folder = std::env::var_os("SEAWAY_ORACLE").map_or_else(beside, PathBuf::from);
     folder.join("replay.py").is_file().then_some(folder)
 }
@@ -21,10 +26,7 @@ fn oracle() -> Option<PathBuf> {
 fn recorded_conversations_with_kubernetes_go_the_same_way() {
     let Some(oracle) = oracle() else {
         let missing = "no recorded conversations: set SEAWAY_ORACLE to the folder with replay.py";
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "{missing}"
-        );
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
         return eprintln!("NOT CHECKED: {missing}");
     };
     let host = Host::new();

@@ -117,7 +117,10 @@ impl Masks {
             (r"\b3[0-2]\d{3}\b".to_owned(), "<port>"),
             (r"(?m)(^|\s)(\d+[smhdy]){1,2}($|\s)".to_owned(), "$1<age>$3"),
             (r"\(x\d+ over ".to_owned(), "(xN over "),
-            (r"resourceVersion: ".to_owned() + "\"\\d+\"", "resourceVersion: <n>"),
+            (
+                r"resourceVersion: ".to_owned() + "\"\\d+\"",
+                "resourceVersion: <n>",
+            ),
             (r"(?m)(\S) {2,}".to_owned(), "$1  "),
             ("(?m) +$".to_owned(), ""),
         ];

@@ -4,14 +4,20 @@
 //! set and the rule for them, which nothing uses yet; where an endpoint leaves this node, one comes after it that
 //! forgets the endpoint (see `table.rs` for the reasons).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use seaway_kernel::nft::{Batch, Socket};
+use seaway_kernel::conntrack;
+use seaway_kernel::nft::{Batch, Element, Socket};
 
 use crate::diff::{Contents, Delta, difference};
 use crate::error::Error;
-use crate::model::IpFamily;
+use crate::model::{IpFamily, Protocol};
+use crate::plan::{Forwarding, FrontendKey};
+use crate::stale;
 use crate::table::{Layout, TABLE};
+
+/// How often forgetting clients is tried again because some of them were forgotten by the kernel meanwhile.
+const FORGET_ATTEMPTS: usize = 5;
 
 /// What [`Applier::synchronise`] had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Applier {
     socket: Socket,
+    flows: conntrack::Socket,
     layout: Layout,
     /// The ruleset's generation after the last change of ours.
     generation: Option<u32>,
@@ -41,6 +48,7 @@ impl Applier {
     pub fn open(family: IpFamily) -> Result<Self, Error> {
         Ok(Self {
             socket: Socket::open()?,
+            flows: conntrack::Socket::open()?,
             layout: Layout::new(family),
             generation: None,
         })
@@ -58,7 +66,7 @@ impl Applier {
             batch.delete_table(self.layout.family(), TABLE);
             self.layout.encode_skeleton(&mut batch);
             let delta = difference(&Contents::default(), wanted);
-            self.layout.encode_new_picks(&mut batch, &delta);
+            self.layout.encode_new_branches(&mut batch, &delta);
             self.layout.encode(&mut batch, &delta, &HashMap::new());
             self.commit(batch)?;
             return Ok(Outcome::Replaced);
@@ -79,14 +87,14 @@ impl Applier {
     /// [`Applier::synchronise`] is needed.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), Error> {
         let mut batch = Batch::new();
-        if self.layout.encode_new_picks(&mut batch, delta) {
+        if self.layout.encode_new_branches(&mut batch, delta) {
             self.commit(batch)?;
             batch = Batch::new();
         }
-        let handles = match delta.picks_gone().next() {
+        let handles = match delta.branches_gone().next() {
             Some(_) => self
                 .layout
-                .pick_handles(&self.socket.rules(self.layout.family(), TABLE)?),
+                .branch_handles(&self.socket.rules(self.layout.family(), TABLE)?),
             None => HashMap::new(),
         };
         self.layout.encode(&mut batch, delta, &handles);
@@ -94,6 +102,88 @@ impl Applier {
         batch = Batch::new();
         if self.layout.encode_afterwards(&mut batch, delta) {
             self.commit(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel forget what it remembers of clients and is wrong after this change, or at all if `delta` is
+    /// `None`. The change is in force already. Returns how many flows were forgotten.
+    ///
+    /// It costs a look at all connections of the node if a frontend for datagrams lost an endpoint or got its first,
+    /// a look at all clients that are remembered if one with affinity did, and nothing otherwise.
+    ///
+    /// # Errors
+    /// The kernel refused; some may be forgotten.
+    pub fn forget_stale(
+        &mut self,
+        forwarding: &Forwarding,
+        delta: Option<&Delta>,
+    ) -> Result<usize, Error> {
+        let review = delta.map(Delta::frontends_to_review);
+        let had_affinity = |delta: &Delta, key: &FrontendKey| {
+            let now = forwarding.frontend(key);
+            now.is_some_and(|frontend| frontend.policy.affinity.is_some())
+                || delta.frontends.iter().any(|(changed, old, _)| {
+                    changed == key && old.as_ref().is_some_and(|old| old.affinity.is_some())
+                })
+        };
+        for node_port in [false, true] {
+            let needed = match (delta, &review) {
+                (Some(delta), Some(review)) => review.iter().any(|key| {
+                    matches!(key, FrontendKey::NodePort { .. }) == node_port
+                        && had_affinity(delta, key)
+                }),
+                _ => true,
+            };
+            if needed {
+                self.forget_affinity(forwarding, node_port)?;
+            }
+        }
+        let gone: BTreeSet<FrontendKey> = delta
+            .iter()
+            .flat_map(|delta| &delta.frontends)
+            .filter(|(_, _, new)| new.is_none())
+            .map(|(key, ..)| *key)
+            .collect();
+        let mut forgotten = 0;
+        for protocol in [Protocol::Udp, Protocol::Sctp] {
+            let needed = review
+                .as_ref()
+                .is_none_or(|review| review.iter().any(|key| key.protocol() == protocol));
+            if !needed {
+                continue;
+            }
+            for flow in self.flows.flows(self.layout.family(), protocol.number())? {
+                if stale::flow_is_stale(&flow, forwarding, &gone) {
+                    self.flows.forget(&flow)?;
+                    forgotten += 1;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+
+    fn forget_affinity(&mut self, forwarding: &Forwarding, node_port: bool) -> Result<(), Error> {
+        let (family, map) = (self.layout.family(), self.layout.remembered(node_port));
+        for attempt in 1.. {
+            let stale: Vec<Element<'static>> =
+                self.socket
+                    .elements_as_they_come(family, TABLE, map)?
+                    .into_iter()
+                    .filter(|element| {
+                        self.layout.read_remembered(node_port, element).is_none_or(
+                            |(key, backend)| stale::affinity_is_stale(&key, &backend, forwarding),
+                        )
+                    })
+                    .map(|element| Element::key(element.key))
+                    .collect();
+            let mut batch = Batch::new();
+            batch.delete_elements(family, TABLE, map, stale);
+            match self.commit(batch) {
+                // One of them ended its time just now.
+                Err(Error::Kernel(error)) if error.is_not_found() && attempt < FORGET_ATTEMPTS => {}
+                other => return other,
+            }
         }
         Ok(())
     }
@@ -109,6 +199,9 @@ impl Applier {
         };
         let mut elements = HashMap::new();
         for set in &dumped.sets {
+            if self.layout.is_remembered(&set.name) {
+                continue;
+            }
             match self.socket.elements(family, TABLE, &set.name) {
                 Ok(found) => elements.insert(set.name.clone(), found),
                 Err(error) if error.is_not_found() || unreadable(&error) => return Ok(None),

@@ -4,6 +4,7 @@
 //! few transactions, and a single change waits for nothing.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -21,7 +22,7 @@ use crate::apply::{Applier, Outcome};
 use crate::diff::Delta;
 use crate::error::Error;
 use crate::model::{IpFamily, ObjectName, Problem};
-use crate::plan::Forwarding;
+use crate::plan::{Forwarding, Node, RangeSet};
 use crate::snapshot::{Snapshot, name_of};
 
 /// The most events that one round takes in.
@@ -30,6 +31,9 @@ const EVENTS_AT_ONCE: usize = 10_000;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often the proxy asks whether someone else changed the ruleset.
 const GUARD: Duration = Duration::from_secs(5);
+
+/// Of a Node: the zone that it is in. Source: well-known labels.
+const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What the proxy must know that no Service says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,19 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// The IP families that are served.
     pub families: Vec<IpFamily>,
+    /// The addresses of this node at which node ports answer.
+    pub node_port_addresses: NodePortAddresses,
+}
+
+/// At which addresses of the node its node ports answer. Never at its loopback addresses.
+/// Source: kube-proxy's `--nodeport-addresses`; KEP-3866 for the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodePortAddresses {
+    /// At those that the Node object has as `InternalIP`.
+    #[default]
+    Primary,
+    /// At those in these ranges.
+    In(Vec<IpNet>),
 }
 
 impl Config {
@@ -54,6 +71,7 @@ impl Config {
             pod_cidr: None,
             service_cidrs: Vec::new(),
             families: vec![IpFamily::V4],
+            node_port_addresses: NodePortAddresses::Primary,
         }
     }
 }
@@ -90,8 +108,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let events = events(&client, &config);
+    let node = Node {
+        name: config.node_name.clone(),
+        zone: None,
+    };
     let mut proxy = Proxy {
-        snapshot: Snapshot::new(),
+        snapshot: Snapshot::new(node),
         lists: Lists::default(),
         planes: Some(planes),
         in_step: false,
@@ -99,7 +121,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         config,
     };
     if let Some(range) = proxy.config.pod_cidr {
-        proxy.snapshot.pod_ranges_seen(vec![range]);
+        proxy.snapshot.ranges_seen(RangeSet::Pods, vec![range]);
+    }
+    if let NodePortAddresses::In(ranges) = &proxy.config.node_port_addresses {
+        proxy
+            .snapshot
+            .ranges_seen(RangeSet::NodePorts, ranges.clone());
     }
     proxy.serve(events, shutdown).await
 }
@@ -255,32 +282,56 @@ impl Proxy {
     }
 
     fn node_seen(&mut self, node: &core::Node) {
-        if self.config.pod_cidr.is_some() {
-            return;
+        let labels = node.metadata.labels.as_ref();
+        let zone = labels.and_then(|labels| labels.get(LABEL_ZONE)).cloned();
+        self.snapshot
+            .zone_seen(zone.filter(|zone| !zone.is_empty()));
+        let read = |field: &str, texts: Vec<String>| -> Vec<IpNet> {
+            let mut ranges = Vec::with_capacity(texts.len());
+            for text in texts {
+                match text
+                    .parse()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                {
+                    Ok(range) => ranges.push(range),
+                    Err(_) => tracing::warn!(
+                        "Node {}: {field}: `{text}` is not an address or a range",
+                        self.config.node_name
+                    ),
+                }
+            }
+            ranges
+        };
+        if self.config.pod_cidr.is_none()
+            && let Some(spec) = node.spec.as_ref()
+        {
+            let texts = match spec.pod_cidrs.as_deref() {
+                Some(several) if !several.is_empty() => several.to_vec(),
+                _ => spec.pod_cidr.clone().into_iter().collect(),
+            };
+            let ranges = read("spec.podCIDRs", texts);
+            self.snapshot.ranges_seen(RangeSet::Pods, ranges);
         }
-        let Some(spec) = node.spec.as_ref() else {
-            return;
-        };
-        let texts = match spec.pod_cidrs.as_deref() {
-            Some(several) if !several.is_empty() => several.to_vec(),
-            _ => spec.pod_cidr.clone().into_iter().collect(),
-        };
-        let mut ranges = Vec::with_capacity(texts.len());
-        for text in texts {
-            match text.parse() {
-                Ok(range) => ranges.push(range),
-                Err(_) => tracing::warn!(
-                    "Node {}: spec.podCIDRs: `{text}` is not a range",
-                    self.config.node_name
-                ),
+        if self.config.node_port_addresses == NodePortAddresses::Primary {
+            let addresses = node
+                .status
+                .iter()
+                .flat_map(|status| status.addresses.iter().flatten());
+            let internal = addresses
+                .filter(|address| address.type_ == "InternalIP")
+                .map(|address| address.address.clone())
+                .collect();
+            let ranges = read("status.addresses", internal);
+            // An agent that starts anew writes its status anew: until then what was true goes on.
+            if !ranges.is_empty() {
+                self.snapshot.ranges_seen(RangeSet::NodePorts, ranges);
             }
         }
-        self.snapshot.pod_ranges_seen(ranges);
     }
 
     /// Plans what was touched and brings the kernel in step. The outer error is fatal.
     async fn round(&mut self) -> Result<Result<(), Error>, Error> {
-        let (touched, pod_ranges) = self.snapshot.take_touched();
+        let (touched, ranges) = self.snapshot.take_touched();
         let Some(mut planes) = self.planes.take() else {
             return Err(Error::Worker("it is still at work".to_owned()));
         };
@@ -288,15 +339,12 @@ impl Proxy {
         let mut deltas = Vec::with_capacity(planes.len());
         for plane in &mut planes {
             let family = plane.forwarding.family();
-            let changes = touched.iter().map(|name| {
-                (
-                    name.clone(),
-                    self.snapshot.compile(name, &self.config.node_name, family),
-                )
-            });
+            let changes = touched
+                .iter()
+                .map(|name| (name.clone(), self.snapshot.compile(name, family)));
             let mut delta = plane.forwarding.update(changes);
-            if let Some(ranges) = &pod_ranges {
-                delta = delta.with_pod_ranges(plane.forwarding.set_pod_ranges(ranges));
+            for (set, ranges) in &ranges {
+                delta = delta.with_ranges(plane.forwarding.set_ranges(*set, ranges));
             }
             deltas.push(delta);
         }
@@ -344,6 +392,7 @@ fn bring_in_step(planes: &mut [Plane], deltas: &[Delta], in_step: bool) -> Resul
     for (plane, delta) in planes.iter_mut().zip(deltas) {
         if in_step {
             plane.applier.apply(delta)?;
+            forget_stale(plane, Some(delta))?;
             continue;
         }
         match plane.applier.synchronise(&plane.forwarding.contents())? {
@@ -353,6 +402,15 @@ fn bring_in_step(planes: &mut [Plane], deltas: &[Delta], in_step: bool) -> Resul
             }
             Outcome::Replaced => tracing::info!("the forwarding table was made anew"),
         }
+        forget_stale(plane, None)?;
+    }
+    Ok(())
+}
+
+fn forget_stale(plane: &mut Plane, delta: Option<&Delta>) -> Result<(), Error> {
+    let forgotten = plane.applier.forget_stale(&plane.forwarding, delta)?;
+    if forgotten > 0 {
+        tracing::debug!("{forgotten} flows of datagrams go to other endpoints from now on");
     }
     Ok(())
 }

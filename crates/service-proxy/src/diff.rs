@@ -3,49 +3,51 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::plan::{Backend, Bound, Frontend, FrontendEntry, FrontendKey, Pick};
+use ipnet::IpNet;
+
+use crate::plan::{Backend, Bound, Branch, Frontend, FrontendEntry, FrontendKey, Slot};
 
 /// All that varies with the cluster, as the kernel holds it for one IP family.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
-    /// The chains that choose one of so many backends.
-    pub picks: BTreeSet<Pick>,
+    /// The sets that have rules of their own.
+    pub branches: BTreeSet<Branch>,
     /// Where clients connect.
     pub frontends: HashMap<FrontendKey, FrontendEntry>,
-    /// Who answers, numbered from 0 for each frontend.
-    pub backends: HashMap<(FrontendKey, u32), Backend>,
+    /// Who answers.
+    pub backends: HashMap<Slot, Backend>,
+    /// From where restricted frontends take connections.
+    pub sources: HashSet<(FrontendKey, IpNet)>,
     /// Endpoints on this node.
     pub hairpin: HashSet<IpAddr>,
-    /// Sources that keep their address.
-    pub pod_ranges: BTreeSet<Bound>,
-    /// Destinations that are refused if no Service has them.
-    pub service_ranges: BTreeSet<Bound>,
+    /// Ranges of addresses.
+    pub ranges: BTreeSet<Bound>,
 }
 
 /// What to take away and what to add, to be done in one transaction. An entry that changes is in both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Delta {
-    /// If picks come or go: those before and those after.
-    pub picks: Option<(BTreeSet<Pick>, BTreeSet<Pick>)>,
+    /// If branches come or go: those before and those after.
+    pub branches: Option<(BTreeSet<Branch>, BTreeSet<Branch>)>,
     /// Frontends that come, go or change: as they were and as they are.
     pub frontends: Vec<(FrontendKey, Option<FrontendEntry>, Option<FrontendEntry>)>,
     /// Backends to add.
-    pub backends_added: Vec<(FrontendKey, u32, Backend)>,
-    /// Backends to take away.
-    pub backends_removed: Vec<(FrontendKey, u32)>,
+    pub backends_added: Vec<(Slot, Backend)>,
+    /// Backends to take away, as they were.
+    pub backends_removed: Vec<(Slot, Backend)>,
+    /// Sources to let in.
+    pub sources_added: Vec<(FrontendKey, IpNet)>,
+    /// Sources to let in no more.
+    pub sources_removed: Vec<(FrontendKey, IpNet)>,
     /// Endpoints that are new on this node.
     pub hairpin_added: Vec<IpAddr>,
     /// Endpoints that are no more on this node.
     pub hairpin_removed: Vec<IpAddr>,
-    /// Ends of Pod ranges to add.
-    pub pod_ranges_added: Vec<Bound>,
-    /// Ends of Pod ranges to take away.
-    pub pod_ranges_removed: Vec<Bound>,
-    /// Ends of Service ranges to add.
-    pub service_ranges_added: Vec<Bound>,
-    /// Ends of Service ranges to take away.
-    pub service_ranges_removed: Vec<Bound>,
+    /// Ends of ranges to add.
+    pub ranges_added: Vec<Bound>,
+    /// Ends of ranges to take away.
+    pub ranges_removed: Vec<Bound>,
 }
 
 impl Delta {
@@ -59,28 +61,41 @@ impl Delta {
         self.frontends.len()
             + self.backends_added.len()
             + self.backends_removed.len()
+            + self.sources_added.len()
+            + self.sources_removed.len()
             + self.hairpin_added.len()
             + self.hairpin_removed.len()
-            + self.pod_ranges_added.len()
-            + self.pod_ranges_removed.len()
-            + self.service_ranges_added.len()
-            + self.service_ranges_removed.len()
+            + self.ranges_added.len()
+            + self.ranges_removed.len()
     }
 
-    /// The same with other Pod ranges, as [`crate::Forwarding::set_pod_ranges`] says.
-    pub fn with_pod_ranges(self, other: Self) -> Self {
-        Self {
-            pod_ranges_added: other.pod_ranges_added,
-            pod_ranges_removed: other.pod_ranges_removed,
-            ..self
-        }
+    /// The same with other ranges, as [`crate::Forwarding::set_ranges`] says.
+    pub fn with_ranges(mut self, other: Self) -> Self {
+        self.ranges_added.extend(other.ranges_added);
+        self.ranges_removed.extend(other.ranges_removed);
+        self
     }
 
-    /// The picks that nothing uses any more.
-    pub(crate) fn picks_gone(&self) -> impl Iterator<Item = &Pick> {
-        self.picks
+    /// The branches that nothing uses any more.
+    pub(crate) fn branches_gone(&self) -> impl Iterator<Item = &Branch> {
+        self.branches
             .iter()
             .flat_map(|(before, after)| before.difference(after))
+    }
+
+    /// The frontends that lose a backend, or affinity, or begin to have backends: what was remembered of their
+    /// clients may be wrong.
+    pub fn frontends_to_review(&self) -> BTreeSet<FrontendKey> {
+        let changed = self.frontends.iter().filter(|(_, old, new)| {
+            let affinity = |entry: &Option<FrontendEntry>| entry.as_ref().and_then(|e| e.affinity);
+            let answered = old.as_ref().is_some_and(|old| !old.refuses());
+            let answers = new.as_ref().is_some_and(|new| !new.refuses());
+            affinity(old) != affinity(new) || answered != answers
+        });
+        changed
+            .map(|(key, ..)| *key)
+            .chain(self.backends_removed.iter().map(|(slot, _)| slot.frontend))
+            .collect()
     }
 
     /// Adds what changes when a frontend is this instead of that.
@@ -90,26 +105,30 @@ impl Delta {
         old: Option<&Frontend>,
         new: Option<&Frontend>,
     ) {
-        let entry = |frontend: &Frontend| FrontendEntry {
-            count: frontend.backends.len() as u32,
-            label: frontend.label.clone(),
-        };
-        let (old_entry, new_entry) = (old.map(entry), new.map(entry));
+        let (old_entry, new_entry) = (old.map(FrontendEntry::of), new.map(FrontendEntry::of));
         if old_entry != new_entry {
             self.frontends.push((key, old_entry, new_entry));
         }
-        let old = old.map_or(&[][..], |frontend| &frontend.backends);
-        let new = new.map_or(&[][..], |frontend| &frontend.backends);
-        for index in 0..old.len().max(new.len()) {
-            let (was, is) = (old.get(index), new.get(index));
-            if was != is {
-                if was.is_some() {
-                    self.backends_removed.push((key, index as u32));
-                }
-                self.backends_added
-                    .extend(is.map(|backend| (key, index as u32, *backend)));
+        let slots = |frontend: Option<&Frontend>| -> BTreeMap<Slot, Backend> {
+            frontend.into_iter().flat_map(Frontend::slots).collect()
+        };
+        let (old_slots, new_slots) = (slots(old), slots(new));
+        for (slot, backend) in &old_slots {
+            if new_slots.get(slot) != Some(backend) {
+                self.backends_removed.push((*slot, *backend));
             }
         }
+        for (slot, backend) in new_slots {
+            if old_slots.get(&slot) != Some(&backend) {
+                self.backends_added.push((slot, backend));
+            }
+        }
+        let sources = |frontend: Option<&Frontend>| -> BTreeSet<(FrontendKey, IpNet)> {
+            frontend.into_iter().flat_map(Frontend::allowed).collect()
+        };
+        let (old, new) = (sources(old), sources(new));
+        self.sources_removed.extend(old.difference(&new));
+        self.sources_added.extend(new.difference(&old));
     }
 }
 
@@ -117,33 +136,18 @@ impl Delta {
 /// [`crate::Forwarding::update`], which looks at nothing else.
 pub fn difference(old: &Contents, new: &Contents) -> Delta {
     let mut delta = Delta {
-        picks: (old.picks != new.picks).then(|| (old.picks.clone(), new.picks.clone())),
+        branches: (old.branches != new.branches)
+            .then(|| (old.branches.clone(), new.branches.clone())),
+        sources_added: sorted(new.sources.difference(&old.sources).copied()),
+        sources_removed: sorted(old.sources.difference(&new.sources).copied()),
         hairpin_added: sorted(new.hairpin.difference(&old.hairpin).copied()),
         hairpin_removed: sorted(old.hairpin.difference(&new.hairpin).copied()),
-        pod_ranges_added: new
-            .pod_ranges
-            .difference(&old.pod_ranges)
-            .copied()
-            .collect(),
-        pod_ranges_removed: old
-            .pod_ranges
-            .difference(&new.pod_ranges)
-            .copied()
-            .collect(),
-        service_ranges_added: new
-            .service_ranges
-            .difference(&old.service_ranges)
-            .copied()
-            .collect(),
-        service_ranges_removed: old
-            .service_ranges
-            .difference(&new.service_ranges)
-            .copied()
-            .collect(),
+        ranges_added: new.ranges.difference(&old.ranges).copied().collect(),
+        ranges_removed: old.ranges.difference(&new.ranges).copied().collect(),
         ..Delta::default()
     };
     let (removed, added) = entries(&old.frontends, &new.frontends);
-    let keys: BTreeSet<FrontendKey> = removed.into_iter().chain(added.into_keys()).collect();
+    let keys: BTreeSet<FrontendKey> = removed.into_keys().chain(added.into_keys()).collect();
     delta.frontends = keys
         .into_iter()
         .map(|key| {
@@ -155,28 +159,24 @@ pub fn difference(old: &Contents, new: &Contents) -> Delta {
         })
         .collect();
     let (removed, added) = entries(&old.backends, &new.backends);
-    delta.backends_removed = removed;
-    delta.backends_added = added
-        .into_iter()
-        .map(|((key, index), backend)| (key, index, backend))
-        .collect();
+    delta.backends_removed = removed.into_iter().collect();
+    delta.backends_added = added.into_iter().collect();
     delta
 }
 
-/// The keys whose entries go or change, sorted, and the entries that come or change.
+/// The entries that go or change, and those that come or change.
 fn entries<K: Copy + Ord + std::hash::Hash, V: Clone + PartialEq>(
     old: &HashMap<K, V>,
     new: &HashMap<K, V>,
-) -> (Vec<K>, BTreeMap<K, V>) {
-    let removed = old
-        .iter()
-        .filter(|(key, value)| new.get(*key) != Some(*value))
-        .map(|(key, _)| *key);
-    let added = new
-        .iter()
-        .filter(|(key, value)| old.get(*key) != Some(*value))
-        .map(|(key, value)| (*key, value.clone()));
-    (sorted(removed), added.collect())
+) -> (BTreeMap<K, V>, BTreeMap<K, V>) {
+    let missing = |these: &HashMap<K, V>, in_those: &HashMap<K, V>| {
+        these
+            .iter()
+            .filter(|(key, value)| in_those.get(*key) != Some(*value))
+            .map(|(key, value)| (*key, value.clone()))
+            .collect()
+    };
+    (missing(old, new), missing(new, old))
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
@@ -199,17 +199,20 @@ impl Contents {
             self.frontends
                 .extend(new.clone().map(|entry| (*key, entry)));
         }
-        for (key, index) in &delta.backends_removed {
+        for (slot, backend) in &delta.backends_removed {
+            assert_eq!(self.backends.remove(slot), Some(*backend), "{slot:?}");
+        }
+        for (slot, backend) in &delta.backends_added {
             assert!(
-                self.backends.remove(&(*key, *index)).is_some(),
-                "{key:?} {index} is removed but not there"
+                self.backends.insert(*slot, *backend).is_none(),
+                "{slot:?} is added twice"
             );
         }
-        for (key, index, backend) in &delta.backends_added {
-            assert!(
-                self.backends.insert((*key, *index), *backend).is_none(),
-                "{key:?} {index} is added twice"
-            );
+        for source in &delta.sources_removed {
+            assert!(self.sources.remove(source), "{source:?}");
+        }
+        for source in &delta.sources_added {
+            assert!(self.sources.insert(*source), "{source:?}");
         }
         for ip in &delta.hairpin_removed {
             assert!(self.hairpin.remove(ip));
@@ -217,22 +220,16 @@ impl Contents {
         for ip in &delta.hairpin_added {
             assert!(self.hairpin.insert(*ip));
         }
-        if let Some((old, new)) = &delta.picks {
-            assert_eq!(self.picks, *old);
+        if let Some((old, new)) = &delta.branches {
+            assert_eq!(self.branches, *old);
             assert_ne!(old, new);
-            self.picks = new.clone();
+            self.branches = new.clone();
         }
-        for bound in &delta.pod_ranges_removed {
-            assert!(self.pod_ranges.remove(bound));
+        for bound in &delta.ranges_removed {
+            assert!(self.ranges.remove(bound));
         }
-        for bound in &delta.pod_ranges_added {
-            assert!(self.pod_ranges.insert(*bound));
-        }
-        for bound in &delta.service_ranges_removed {
-            assert!(self.service_ranges.remove(bound));
-        }
-        for bound in &delta.service_ranges_added {
-            assert!(self.service_ranges.insert(*bound));
+        for bound in &delta.ranges_added {
+            assert!(self.ranges.insert(*bound));
         }
     }
 }
@@ -242,8 +239,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use std::sync::Arc;
+
     use crate::model::{IpFamily, ObjectName, Protocol};
-    use crate::plan::{Compiled, Forwarding};
+    use crate::plan::{Compiled, Forwarding, Policy};
 
     /// A few names, addresses and ports only, so that Services collide and endpoints move between them.
     fn compiled() -> impl Strategy<Value = Compiled> {
@@ -267,7 +266,11 @@ mod tests {
             (1..6u8).prop_map(|last| Backend::new([10, 244, 0, last].into(), 8080)),
             0..4,
         );
-        let frontends = proptest::collection::btree_map(key, ("[ab]", backends), 0..4);
+        let frontends = proptest::collection::btree_map(
+            key,
+            ("[ab]", backends.clone(), policy(backends)),
+            0..4,
+        );
         let local = proptest::collection::btree_set(
             (1..4u8).prop_map(|last| IpAddr::from([10, 244, 0, last])),
             0..3,
@@ -275,14 +278,38 @@ mod tests {
         (frontends, local).prop_map(|(frontends, local)| Compiled {
             frontends: frontends
                 .into_iter()
-                .map(|(key, (label, backends))| Frontend {
+                .map(|(key, (label, backends, policy))| Frontend {
                     key,
                     label: label.into(),
                     backends: backends.into_iter().collect(),
+                    policy,
                 })
                 .collect(),
             local: local.into_iter().collect(),
         })
+    }
+
+    fn policy(backends: impl Strategy<Value = BTreeSet<Backend>>) -> impl Strategy<Value = Policy> {
+        let inside = backends.prop_map(|inside| {
+            let inside: Arc<[Backend]> = inside.into_iter().collect();
+            (!inside.is_empty()).then_some(inside)
+        });
+        let range = (1..4u8).prop_map(|third| {
+            let range: IpNet = format!("192.0.{third}.0/24").parse().unwrap();
+            Arc::from(vec![range])
+        });
+        let sources = proptest::option::of(range);
+        let affinity = proptest::option::of(10..12u32);
+        let policy = (inside, any::<bool>(), any::<bool>(), affinity, sources).prop_map(
+            |(inside, drops, keeps_source, affinity, sources)| Policy {
+                inside,
+                drops,
+                keeps_source,
+                affinity,
+                sources,
+            },
+        );
+        prop_oneof![Just(Policy::default()), policy]
     }
 
     fn updates() -> impl Strategy<Value = Vec<Vec<(ObjectName, Option<Compiled>)>>> {
@@ -291,41 +318,52 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(change, 1..4), 1..12)
     }
 
+    /// A frontend, for clients from outside or from this node.
+    type Reach = BTreeMap<(FrontendKey, bool), Vec<Backend>>;
+
     /// What the clients of a frontend should reach, worked out the slow and obvious way.
-    fn obvious(services: &BTreeMap<ObjectName, Compiled>) -> BTreeMap<FrontendKey, Vec<Backend>> {
+    fn obvious(services: &BTreeMap<ObjectName, Compiled>) -> Reach {
         let mut reachable = BTreeMap::new();
         for compiled in services.values() {
             for frontend in &compiled.frontends {
-                reachable
-                    .entry(frontend.key)
-                    .or_insert_with(|| frontend.backends.to_vec());
+                for inside in [false, true] {
+                    reachable.entry((frontend.key, inside)).or_insert_with(|| {
+                        match &frontend.policy.inside {
+                            Some(others) if inside => others.to_vec(),
+                            Some(_) | None => frontend.backends.to_vec(),
+                        }
+                    });
+                }
             }
         }
         reachable
     }
 
     /// What the kernel would do with each number that `numgen` may draw.
-    fn looked_up(contents: &Contents) -> BTreeMap<FrontendKey, Vec<Backend>> {
-        contents
-            .frontends
-            .iter()
-            .map(|(key, entry)| {
-                let node_port = matches!(key, FrontendKey::NodePort { .. });
-                if entry.count > 0 {
-                    assert!(
-                        contents.picks.contains(&Pick {
-                            node_port,
-                            count: entry.count
-                        }),
-                        "no chain to go to"
-                    );
-                }
-                let found = (0..entry.count)
-                    .map(|index| contents.backends[&(*key, index)])
+    fn looked_up(contents: &Contents) -> Reach {
+        let mut reach = BTreeMap::new();
+        for (key, entry) in &contents.frontends {
+            for branch in entry.branches(key) {
+                assert!(
+                    contents.branches.contains(&branch),
+                    "no rule for {branch:?}"
+                );
+            }
+            for client_is_inside in [false, true] {
+                let inside = client_is_inside && entry.inside > 0;
+                let count = if inside { entry.inside } else { entry.count };
+                let slot = |index| Slot {
+                    frontend: *key,
+                    inside,
+                    index,
+                };
+                let found = (0..count)
+                    .map(|index| contents.backends[&slot(index)])
                     .collect();
-                (*key, found)
-            })
-            .collect()
+                reach.insert((*key, client_is_inside), found);
+            }
+        }
+        reach
     }
 
     proptest! {
@@ -351,7 +389,11 @@ mod tests {
                 prop_assert_eq!(&kernel, &empty);
                 prop_assert_eq!(looked_up(&kernel), obvious(&services));
                 // Nothing is left over either.
-                prop_assert_eq!(kernel.backends.len(), looked_up(&kernel).values().map(Vec::len).sum::<usize>());
+                let needed: u32 = kernel.frontends.values().map(|entry| entry.count + entry.inside).sum();
+                prop_assert_eq!(kernel.backends.len(), needed as usize);
+                let branches: BTreeSet<Branch> =
+                    kernel.frontends.iter().flat_map(|(key, entry)| entry.branches(key)).collect();
+                prop_assert_eq!(&kernel.branches, &branches);
             }
         }
 
@@ -386,6 +428,7 @@ mod tests {
                     Backend::new([10, 244, 0, backend].into(), 80),
                 ]
                 .into(),
+                policy: Policy::default(),
             }],
             local: vec![],
         };

@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | objects as used here | `model.rs` | total conversions: what cannot be served is said, not dropped |
 //! | all objects of now | `snapshot.rs` | which Services did an event touch? |
-//! | what each Service needs | `plan.rs` | frontends and their backends, endpoint choice (pure) |
+//! | what each Service needs | `plan.rs` | frontends, their backends and policies (pure) |
+//! | who may answer | `choice.rs` | endpoints by readiness, place and hints (pure) |
 //! | what changes | `diff.rs` | elements to take away and to add (pure) |
-//! | the kernel's form | `table.rs` | chains, maps and rules; keys as bytes (pure) |
+//! | the kernel's form | `table/` | chains, maps and rules; keys as bytes (pure) |
 //! | into the kernel | `apply.rs` | one transaction; read-back and repair after a restart |
 //! | the loop | `controller.rs` | watch, coalesce, call the others, retry |
 //!
@@ -18,24 +19,27 @@
 //! neither read nor written.
 
 mod apply;
+mod choice;
 mod controller;
 mod diff;
 mod error;
 mod model;
 mod plan;
 mod snapshot;
+mod stale;
 mod table;
 
 pub use apply::{Applier, Outcome, cleanup};
-pub use controller::{Config, run};
+pub use controller::{Config, NodePortAddresses, run};
 pub use diff::{Contents, Delta, difference};
 pub use error::Error;
 pub use model::{
     Endpoint, IpFamily, NotServed, ObjectName, Problem, Projected, Protocol, Service, ServicePort,
-    Slice, SlicePort,
+    Slice, SlicePort, TrafficPolicy,
 };
 pub use plan::{
-    Backend, Bound, Compiled, Forwarding, Frontend, FrontendEntry, FrontendKey, Pick, compile,
+    Backend, Bound, Branch, Compiled, Forwarding, Frontend, FrontendEntry, FrontendKey, Node,
+    Policy, RangeSet, Slot, compile,
 };
 pub use snapshot::Snapshot;
 pub use table::TABLE;

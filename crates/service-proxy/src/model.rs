@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 
@@ -183,13 +184,15 @@ pub enum Problem {
         /// Where in the object.
         field: String,
     },
-    /// A feature that this proxy does not have yet; the Service is served without it.
-    #[error("{field}: `{value}` is not supported yet and has no effect")]
-    Unsupported {
+    /// Not a value that the field can have.
+    #[error("{field}: `{value}` is not {expected}")]
+    Value {
         /// Where in the object.
         field: String,
         /// What stands there.
         value: String,
+        /// What could stand there.
+        expected: &'static str,
     },
 }
 
@@ -207,10 +210,54 @@ pub struct Projected<T> {
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
-    /// Cluster IPs, external IPs and load balancer IPs, sorted, without duplicates.
-    pub addresses: Vec<IpAddr>,
+    /// Cluster IPs, in their order.
+    pub cluster_ips: Vec<IpAddr>,
+    /// External IPs, in their order.
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses that a load balancer gave it and that this proxy answers at, in their order.
+    pub load_balancer_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Who may answer at its cluster IPs. Source: KEP-2086.
+    pub internal: TrafficPolicy,
+    /// Who may answer at all its other addresses and node ports.
+    pub external: TrafficPolicy,
+    /// How long a client comes back to the same endpoint, in seconds; `None`: not at all.
+    pub affinity: Option<u32>,
+    /// From where connections to the load balancer's addresses are taken; `None`: from everywhere. An empty list lets
+    /// nobody in: it is what remains when no range that was given can be read.
+    pub source_ranges: Option<Vec<IpNet>>,
+    /// Where load balancers ask whether this node has endpoints.
+    pub health_check_port: Option<u16>,
+}
+
+/// Whose endpoints may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum TrafficPolicy {
+    /// Those of all nodes.
+    #[default]
+    Cluster,
+    /// Those of the node that the connection came to.
+    Local,
+}
+
+impl TrafficPolicy {
+    /// The API server lets only these two in; another one that only a strange server would send fails closed: what
+    /// is kept on the node cannot reach too far.
+    fn parse(text: Option<&str>, field: &str, problems: &mut Vec<Problem>) -> Self {
+        match text {
+            None | Some("" | "Cluster") => Self::Cluster,
+            Some("Local") => Self::Local,
+            Some(other) => {
+                problems.push(Problem::Value {
+                    field: field.to_owned(),
+                    value: other.to_owned(),
+                    expected: "Cluster or Local",
+                });
+                Self::Local
+            }
+        }
+    }
 }
 
 /// A port of a Service.
@@ -249,7 +296,7 @@ impl TryFrom<&core::Service> for Projected<Service> {
             return Err(NotServed::Headless);
         }
         let mut problems = Vec::new();
-        let addresses = service_addresses(object, spec, &mut problems);
+        let addresses = ServiceAddresses::of(object, spec, &mut problems);
         if addresses.is_empty() && problems.is_empty() {
             return Err(NotServed::NoAddress);
         }
@@ -259,73 +306,155 @@ impl TryFrom<&core::Service> for Projected<Service> {
             .enumerate()
             .filter_map(|(n, port)| service_port(n, port, &mut problems))
             .collect();
-        unsupported_features(spec, &mut problems);
-        Ok(Self {
-            value: Service {
-                name,
-                addresses,
-                ports,
+        let service = Service {
+            name,
+            cluster_ips: addresses.cluster,
+            external_ips: addresses.external,
+            load_balancer_ips: addresses.load_balancer,
+            ports,
+            internal: TrafficPolicy::parse(
+                spec.internal_traffic_policy.as_deref(),
+                "spec.internalTrafficPolicy",
+                &mut problems,
+            ),
+            external: TrafficPolicy::parse(
+                spec.external_traffic_policy.as_deref(),
+                "spec.externalTrafficPolicy",
+                &mut problems,
+            ),
+            affinity: affinity(spec, &mut problems),
+            source_ranges: source_ranges(spec, &mut problems),
+            health_check_port: match spec.health_check_node_port {
+                None | Some(0) => None,
+                Some(port) => port_number(
+                    port,
+                    || "spec.healthCheckNodePort".to_owned(),
+                    &mut problems,
+                ),
             },
+        };
+        Ok(Self {
+            value: service,
             problems,
         })
     }
 }
 
-fn service_addresses(
-    object: &core::Service,
-    spec: &core::ServiceSpec,
-    problems: &mut Vec<Problem>,
-) -> Vec<IpAddr> {
-    let mut texts = Vec::new();
-    match spec.cluster_ips.as_deref() {
-        Some(several) if !several.is_empty() => {
-            texts.extend(
-                several
-                    .iter()
-                    .enumerate()
-                    .map(|(n, ip)| (format!("spec.clusterIPs[{n}]"), ip)),
-            );
+/// The addresses of a Service, by where they come from.
+#[derive(Default)]
+struct ServiceAddresses {
+    cluster: Vec<IpAddr>,
+    external: Vec<IpAddr>,
+    load_balancer: Vec<IpAddr>,
+}
+
+impl ServiceAddresses {
+    fn of(object: &core::Service, spec: &core::ServiceSpec, problems: &mut Vec<Problem>) -> Self {
+        let mut read = |field: String, text: &str| match text.parse::<IpAddr>() {
+            Ok(address) => Some(address),
+            Err(_) if text.is_empty() => None,
+            Err(_) => {
+                problems.push(Problem::Address {
+                    field,
+                    value: text.to_owned(),
+                });
+                None
+            }
+        };
+        let several = spec.cluster_ips.as_deref().unwrap_or_default();
+        let cluster = if several.is_empty() {
+            let only = spec.cluster_ip.as_deref().unwrap_or_default();
+            read("spec.clusterIP".to_owned(), only)
+                .into_iter()
+                .collect()
+        } else {
+            (0..)
+                .zip(several)
+                .filter_map(|(n, ip): (u32, _)| read(format!("spec.clusterIPs[{n}]"), ip))
+                .collect()
+        };
+        let external = spec.external_ips.iter().flatten().enumerate();
+        let external = external
+            .filter_map(|(n, ip)| read(format!("spec.externalIPs[{n}]"), ip))
+            .collect();
+        let ingress = object
+            .status
+            .iter()
+            .filter_map(|status| status.load_balancer.as_ref())
+            .flat_map(|lb| &lb.ingress);
+        let load_balancer = ingress
+            .flatten()
+            .enumerate()
+            // KEP-1860: in mode Proxy the load balancer wants the traffic itself, even from inside the cluster.
+            .filter(|(_, point)| point.ip_mode.as_deref() != Some("Proxy"))
+            .filter_map(|(n, point)| {
+                let ip = point.ip.as_deref().unwrap_or_default();
+                read(format!("status.loadBalancer.ingress[{n}].ip"), ip)
+            })
+            .collect();
+        Self {
+            cluster,
+            external,
+            load_balancer,
         }
-        _ => texts.extend(
-            spec.cluster_ip
-                .iter()
-                .map(|ip| ("spec.clusterIP".to_owned(), ip)),
-        ),
     }
-    let external = spec.external_ips.iter().flatten().enumerate();
-    texts.extend(external.map(|(n, ip)| (format!("spec.externalIPs[{n}]"), ip)));
-    let ingress = object
-        .status
-        .iter()
-        .filter_map(|status| status.load_balancer.as_ref())
-        .flat_map(|lb| &lb.ingress);
-    for (n, point) in ingress.flatten().enumerate() {
-        // KEP-1860: in mode Proxy the load balancer wants the traffic itself, even from inside the cluster.
-        if point.ip_mode.as_deref() != Some("Proxy") {
-            texts.extend(
-                point
-                    .ip
-                    .iter()
-                    .map(|ip| (format!("status.loadBalancer.ingress[{n}].ip"), ip)),
-            );
+
+    fn is_empty(&self) -> bool {
+        self.cluster.is_empty() && self.external.is_empty() && self.load_balancer.is_empty()
+    }
+}
+
+/// How long a client stays with its endpoint. Source: API reference, `ClientIPConfig`: 1 to 86400 s, 10800 if none
+/// is named.
+fn affinity(spec: &core::ServiceSpec, problems: &mut Vec<Problem>) -> Option<u32> {
+    const DEFAULT: i32 = 10_800;
+    const LONGEST: u32 = 86_400;
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return None,
+        Some("ClientIP") => {}
+        Some(other) => {
+            problems.push(Problem::Value {
+                field: "spec.sessionAffinity".to_owned(),
+                value: other.to_owned(),
+                expected: "ClientIP or None",
+            });
+            return None;
         }
     }
-    let mut addresses = Vec::new();
-    for (field, text) in texts {
-        if text.is_empty() {
-            continue;
-        }
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => problems.push(Problem::Address {
-                field,
+    let named = spec
+        .session_affinity_config
+        .as_ref()
+        .and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    let seconds = u32::try_from(named.unwrap_or(DEFAULT))
+        .ok()
+        .filter(|seconds| (1..=LONGEST).contains(seconds));
+    if seconds.is_none() {
+        problems.push(Problem::Value {
+            field: "spec.sessionAffinityConfig.clientIP.timeoutSeconds".to_owned(),
+            value: named.unwrap_or_default().to_string(),
+            expected: "a number of seconds from 1 to 86400",
+        });
+    }
+    seconds
+}
+
+fn source_ranges(spec: &core::ServiceSpec, problems: &mut Vec<Problem>) -> Option<Vec<IpNet>> {
+    let given = spec.load_balancer_source_ranges.as_deref()?;
+    if given.is_empty() {
+        return None;
+    }
+    let read = |(n, text): (usize, &String)| match text.trim().parse::<IpNet>() {
+        Ok(range) => Some(range),
+        Err(_) => {
+            problems.push(Problem::Value {
+                field: format!("spec.loadBalancerSourceRanges[{n}]"),
                 value: text.clone(),
-            }),
+                expected: "a range of addresses (192.0.2.0/24)",
+            });
+            None
         }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
+    };
+    Some(given.iter().enumerate().filter_map(read).collect())
 }
 
 fn service_port(
@@ -346,35 +475,6 @@ fn service_port(
         port: number,
         node_port,
     })
-}
-
-/// What would make a difference here, and does not yet.
-fn unsupported_features(spec: &core::ServiceSpec, problems: &mut Vec<Problem>) {
-    let mut note = |field: &str, value: &str| {
-        problems.push(Problem::Unsupported {
-            field: format!("spec.{field}"),
-            value: value.to_owned(),
-        });
-    };
-    if let Some(affinity @ "ClientIP") = spec.session_affinity.as_deref() {
-        note("sessionAffinity", affinity);
-    }
-    if let Some(policy @ "Local") = spec.internal_traffic_policy.as_deref() {
-        note("internalTrafficPolicy", policy);
-    }
-    if let Some(policy @ "Local") = spec.external_traffic_policy.as_deref() {
-        note("externalTrafficPolicy", policy);
-    }
-    if let Some(distribution) = spec.traffic_distribution.as_deref() {
-        note("trafficDistribution", distribution);
-    }
-    if let Some(ranges) = spec
-        .load_balancer_source_ranges
-        .as_ref()
-        .filter(|ranges| !ranges.is_empty())
-    {
-        note("loadBalancerSourceRanges", &ranges.join(","));
-    }
 }
 
 /// An EndpointSlice: some of the endpoints of a Service.
@@ -416,6 +516,10 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node that it is on, where that is known.
     pub node: Option<String>,
+    /// The nodes whose clients should come to it. Source: KEP-3015, `hints.forNodes`.
+    pub for_nodes: Vec<String>,
+    /// The zones whose clients should come to it. Source: KEP-2433, `hints.forZones`.
+    pub for_zones: Vec<String>,
 }
 
 impl TryFrom<&discovery::EndpointSlice> for Projected<Slice> {
@@ -522,6 +626,7 @@ fn endpoint(
         return None;
     }
     let conditions = one.conditions.as_ref();
+    let hints = one.hints.as_ref();
     // The API reference: unknown readiness counts as ready, unknown serving as readiness.
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
     Some(Endpoint {
@@ -530,6 +635,18 @@ fn endpoint(
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
         node: one.node_name.clone(),
+        for_nodes: hints
+            .and_then(|hints| hints.for_nodes.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|node| node.name.clone())
+            .collect(),
+        for_zones: hints
+            .and_then(|hints| hints.for_zones.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|zone| zone.name.clone())
+            .collect(),
     })
 }
 
@@ -592,16 +709,15 @@ mod tests {
             ]}},
         }))
         .unwrap();
-        let addresses: Vec<String> = projected
-            .value
-            .addresses
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let text = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(text(&projected.value.cluster_ips), ["10.96.0.7", "fd00::7"]);
         assert_eq!(
-            addresses,
-            ["10.96.0.7", "192.0.2.1", "192.0.2.2", "fd00::7"]
+            text(&projected.value.external_ips),
+            ["192.0.2.1", "10.96.0.7"]
         );
+        assert_eq!(text(&projected.value.load_balancer_ips), ["192.0.2.2"]);
         assert_eq!(projected.value.ports[0].node_port, Some(30080));
         assert_eq!(projected.problems, vec![]);
     }
@@ -632,7 +748,7 @@ mod tests {
     fn a_bad_piece_is_a_problem_and_the_rest_is_served() {
         let projected = service(json!({
             "metadata": named(),
-            "spec": {"clusterIP": "10.96.0.7", "externalIPs": ["10.0.0.300"], "sessionAffinity": "ClientIP", "ports": [
+            "spec": {"clusterIP": "10.96.0.7", "externalIPs": ["10.0.0.300"], "sessionAffinity": "Often", "ports": [
                 {"name": "a", "port": 80}, {"name": "b", "port": 0}, {"name": "c", "port": 70000},
                 {"name": "d", "port": 1, "protocol": "ICMP"}, {"name": "e", "port": 2, "nodePort": -1},
             ]},
@@ -654,9 +770,46 @@ mod tests {
                 "spec.ports[2].port: 70000 is not a port (1-65535)",
                 "spec.ports[3].protocol: `ICMP` is not TCP, UDP or SCTP",
                 "spec.ports[4].nodePort: -1 is not a port (1-65535)",
-                "spec.sessionAffinity: `ClientIP` is not supported yet and has no effect",
+                "spec.sessionAffinity: `Often` is not ClientIP or None",
             ]
         );
+    }
+
+    #[test]
+    fn policies_are_read_and_strange_ones_fail_closed() {
+        let with = |spec: serde_json::Value| {
+            let mut all = json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]});
+            all.as_object_mut()
+                .unwrap()
+                .extend(spec.as_object().unwrap().clone());
+            service(json!({"metadata": named(), "spec": all})).unwrap()
+        };
+        let plain = with(json!({})).value;
+        assert_eq!(plain.internal, TrafficPolicy::Cluster);
+        assert_eq!(plain.external, TrafficPolicy::Cluster);
+        assert_eq!(
+            (plain.affinity, plain.source_ranges, plain.health_check_port),
+            (None, None, None)
+        );
+        let all = with(json!({
+            "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+            "loadBalancerSourceRanges": [" 192.0.2.0/24", "fd00::/8"], "healthCheckNodePort": 31000,
+        }));
+        assert_eq!(all.problems, []);
+        assert_eq!(all.value.internal, TrafficPolicy::Local);
+        assert_eq!(all.value.external, TrafficPolicy::Local);
+        assert_eq!(all.value.affinity, Some(10_800));
+        assert_eq!(all.value.source_ranges.map(|ranges| ranges.len()), Some(2));
+        assert_eq!(all.value.health_check_port, Some(31000));
+        let strange = with(json!({
+            "externalTrafficPolicy": "Nearby", "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}, "loadBalancerSourceRanges": ["all"],
+        }));
+        assert_eq!(strange.value.external, TrafficPolicy::Local);
+        assert_eq!(strange.value.affinity, None);
+        // Nobody, and not everybody.
+        assert_eq!(strange.value.source_ranges, Some(Vec::new()));
+        assert_eq!(strange.problems.len(), 3);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::choice::{Candidate, choose};
 use crate::diff::{Contents, Delta};
-use crate::model::{Endpoint, IpFamily, ObjectName, Protocol, Service, ServicePort, Slice};
+use crate::model::{IpFamily, ObjectName, Protocol, Service, ServicePort, Slice, TrafficPolicy};
 
 /// The longest label in bytes: longer comments `nft -f` would not take back.
 const LONGEST_LABEL: usize = seaway_kernel::nft::Element::LONGEST_COMMENT;
@@ -40,24 +41,46 @@ pub enum FrontendKey {
     },
 }
 
+impl FrontendKey {
+    /// Its protocol.
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Address { protocol, .. } | Self::NodePort { protocol, .. } => *protocol,
+        }
+    }
+}
+
 /// Who answers: address and port of an endpoint.
 pub type Backend = SocketAddr;
 
-/// How a connection to a frontend finds its backend. One set and one rule for all frontends with the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pick {
-    /// Whether it is for node ports: the keys of their backends have no address.
-    pub node_port: bool,
-    /// Out of how many backends, at least 1.
-    pub count: u32,
+/// The node that the proxy runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// As its Node object is named.
+    pub name: String,
+    /// Its label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
 }
 
-impl Pick {
-    /// What `key` needs for `count` backends; `None` for none.
-    pub(crate) fn of(key: &FrontendKey, count: u32) -> Option<Self> {
-        let node_port = matches!(key, FrontendKey::NodePort { .. });
-        (count > 0).then_some(Self { node_port, count })
-    }
+/// A set with a rule of its own, which is there while some frontend needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Branch {
+    /// Sends connections to one of so many backends. One set and one rule for all frontends with as many.
+    Pick {
+        /// Whether it is for node ports: the keys of their backends have no address.
+        node_port: bool,
+        /// Whether it is for clients on this node, where they go elsewhere than others.
+        inside: bool,
+        /// Out of how many backends, at least 1.
+        count: u32,
+    },
+    /// Remembers for so long who answered a client.
+    Remember {
+        /// Whether it is for node ports.
+        node_port: bool,
+        /// For how long.
+        seconds: u32,
+    },
 }
 
 /// A place where clients connect, with those who answer.
@@ -67,8 +90,27 @@ pub struct Frontend {
     pub key: FrontendKey,
     /// For people: `namespace/name:port`.
     pub label: Arc<str>,
-    /// Who; sorted, without duplicates. Empty: connections are refused.
+    /// Who; sorted, without duplicates. Empty: see `drops`.
     pub backends: Arc<[Backend]>,
+    /// What is special about it; most have nothing.
+    pub policy: Policy,
+}
+
+/// What is special about a frontend.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Who answers clients on this node, if not `backends`: what comes from outside must be answered here, but what
+    /// comes from here need not. Not empty.
+    pub inside: Option<Arc<[Backend]>>,
+    /// Connections without backend are dropped instead of refused: there are some on other nodes, and the client,
+    /// or the load balancer before it, shall try again there.
+    pub drops: bool,
+    /// The backends see the client's own address, wherever it is.
+    pub keeps_source: bool,
+    /// For how many seconds a client comes back to the same backend.
+    pub affinity: Option<u32>,
+    /// From where connections are taken, in this family; `None`: from everywhere.
+    pub sources: Option<Arc<[IpNet]>>,
 }
 
 /// What the kernel knows of a frontend beside its backends.
@@ -76,13 +118,98 @@ pub struct Frontend {
 pub struct FrontendEntry {
     /// How many backends it has.
     pub count: u32,
+    /// How many it has for clients on this node, if those are others.
+    pub inside: u32,
+    /// See [`Policy::drops`].
+    pub drops: bool,
+    /// See [`Policy::keeps_source`].
+    pub keeps_source: bool,
+    /// See [`Policy::affinity`].
+    pub affinity: Option<u32>,
+    /// Whether connections are taken from some sources only.
+    pub restricted: bool,
     /// For people: `namespace/name:port`.
     pub label: Arc<str>,
+}
+
+impl FrontendEntry {
+    pub(crate) fn of(frontend: &Frontend) -> Self {
+        let policy = &frontend.policy;
+        Self {
+            count: frontend.backends.len() as u32,
+            inside: policy
+                .inside
+                .as_ref()
+                .map_or(0, |inside| inside.len() as u32),
+            drops: policy.drops && frontend.backends.is_empty(),
+            keeps_source: policy.keeps_source,
+            affinity: policy.affinity,
+            restricted: policy.sources.is_some(),
+            label: frontend.label.clone(),
+        }
+    }
+
+    /// Whether everybody's connections are refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.count == 0 && self.inside == 0 && !self.drops
+    }
+
+    /// Whether the shortest way through the rules does for it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.count > 0
+            && self.inside == 0
+            && !self.keeps_source
+            && self.affinity.is_none()
+            && !self.restricted
+    }
+
+    /// The branches that it needs at this key.
+    pub(crate) fn branches(&self, key: &FrontendKey) -> impl Iterator<Item = Branch> {
+        let node_port = matches!(key, FrontendKey::NodePort { .. });
+        let pick = |inside, count| {
+            (count > 0).then_some(Branch::Pick {
+                node_port,
+                inside,
+                count,
+            })
+        };
+        let remember = self
+            .affinity
+            .filter(|_| !self.refuses())
+            .map(|seconds| Branch::Remember { node_port, seconds });
+        [pick(false, self.count), pick(true, self.inside), remember]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// A place in the list of a frontend's backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// Of which frontend.
+    pub frontend: FrontendKey,
+    /// Of the list for clients on this node.
+    pub inside: bool,
+    /// Counted from 0.
+    pub index: u32,
+}
+
+/// Which ranges of addresses the rules know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RangeSet {
+    /// Pods of this node: they keep their address, and are on this node for policies.
+    Pods,
+    /// Services: connections to addresses in them that no Service has are refused.
+    Services,
+    /// The addresses of this node at which node ports answer.
+    NodePorts,
 }
 
 /// One end of a range of addresses: the first in it, or the first behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bound {
+    /// Of which set.
+    pub set: RangeSet,
     /// The address.
     pub at: IpAddr,
     /// Whether the range ends before it.
@@ -98,86 +225,117 @@ pub struct Compiled {
     pub local: Vec<IpAddr>,
 }
 
-/// Works out what a Service needs in one IP family, on the node of this name.
+/// Works out what a Service needs in one IP family, on this node.
 pub fn compile<'a>(
     service: &Service,
     slices: impl IntoIterator<Item = &'a Slice>,
-    node: &str,
+    node: &Node,
     family: IpFamily,
 ) -> Compiled {
     let slices: Vec<&Slice> = slices
         .into_iter()
         .filter(|slice| slice.family == family)
         .collect();
+    let sources: Option<Arc<[IpNet]>> = service.source_ranges.as_ref().map(|ranges| {
+        let of_family = ranges
+            .iter()
+            .filter(|range| IpFamily::of(range.addr()) == family)
+            .map(IpNet::trunc)
+            .collect();
+        let mut ranges = IpNet::aggregate(&of_family);
+        ranges.sort_unstable();
+        ranges.into()
+    });
     let mut frontends = BTreeMap::new();
     let mut local = BTreeSet::new();
     for port in &service.ports {
-        let chosen = chosen_endpoints(&slices, port);
+        let choice = choose(&slices, port, node);
         local.extend(
-            chosen
+            choice
+                .cluster
                 .iter()
+                .chain(&choice.local)
+                .map(|candidate| candidate.endpoint)
                 // Hand-made slices need not say where an endpoint is.
-                .filter(|(_, endpoint)| endpoint.node.as_deref().is_none_or(|name| name == node))
-                .map(|(_, endpoint)| endpoint.address),
+                .filter(|endpoint| endpoint.node.as_ref().is_none_or(|name| *name == node.name))
+                .map(|endpoint| endpoint.address),
         );
-        let backends: BTreeSet<Backend> = chosen
-            .iter()
-            .map(|(port, endpoint)| SocketAddr::new(endpoint.address, *port))
-            .collect();
-        let backends: Arc<[Backend]> = backends.into_iter().collect();
+        let backends = |candidates: &[Candidate<'_>]| -> Arc<[Backend]> {
+            let sorted: BTreeSet<Backend> = candidates.iter().map(Candidate::backend).collect();
+            sorted.into_iter().collect()
+        };
+        let (everywhere, here) = (backends(&choice.cluster), backends(&choice.local));
         let label = label(&service.name, port);
-        let mut add = |key| {
+        // Internal traffic: Local means this node's endpoints for everybody.
+        let internal = match service.internal {
+            TrafficPolicy::Cluster => (everywhere.clone(), Policy::default()),
+            TrafficPolicy::Local => {
+                let drops = here.is_empty() && !everywhere.is_empty();
+                let policy = Policy {
+                    drops,
+                    ..Policy::default()
+                };
+                (here.clone(), policy)
+            }
+        };
+        // External traffic: Local means this node's endpoints for those who come from outside; the node and its Pods
+        // may use all, as if they had used the cluster IP.
+        let external = match service.external {
+            TrafficPolicy::Cluster => (everywhere, Policy::default()),
+            TrafficPolicy::Local => {
+                let inside = (here != everywhere && !everywhere.is_empty()).then_some(everywhere);
+                let policy = Policy {
+                    drops: here.is_empty() && inside.is_some(),
+                    keeps_source: !here.is_empty() || inside.is_some(),
+                    inside,
+                    ..Policy::default()
+                };
+                (here, policy)
+            }
+        };
+        let mut add = |key, (backends, policy): &(Arc<[Backend]>, Policy), sources| {
+            let refuses = backends.is_empty() && policy.inside.is_none() && !policy.drops;
             let frontend = Frontend {
                 key,
                 label: label.clone(),
                 backends: backends.clone(),
+                policy: if refuses {
+                    Policy::default()
+                } else {
+                    Policy {
+                        affinity: service.affinity,
+                        sources,
+                        ..policy.clone()
+                    }
+                },
             };
             // The API server lets no Service have a port twice; if one has, the first counts on every node.
             frontends.entry(key).or_insert(frontend);
         };
-        let (protocol, number) = (port.protocol, port.port);
-        for &ip in service
-            .addresses
-            .iter()
-            .filter(|ip| IpFamily::of(**ip) == family)
-        {
-            add(FrontendKey::Address {
-                ip,
-                protocol,
-                port: number,
-            });
+        let protocol = port.protocol;
+        let at = |ip: &IpAddr| FrontendKey::Address {
+            ip: *ip,
+            protocol,
+            port: port.port,
+        };
+        let of_family = |ip: &&IpAddr| IpFamily::of(**ip) == family;
+        for ip in service.cluster_ips.iter().filter(of_family) {
+            add(at(ip), &internal, None);
+        }
+        for ip in service.external_ips.iter().filter(of_family) {
+            add(at(ip), &external, None);
+        }
+        for ip in service.load_balancer_ips.iter().filter(of_family) {
+            add(at(ip), &external, sources.clone());
         }
         if let Some(port) = port.node_port {
-            add(FrontendKey::NodePort { protocol, port });
+            add(FrontendKey::NodePort { protocol, port }, &external, None);
         }
     }
     Compiled {
         frontends: frontends.into_values().collect(),
         local: local.into_iter().collect(),
     }
-}
-
-/// The endpoints of a Service port, each with its port's number: those that are ready; if none is, those that
-/// still serve while they end (KEP-1669).
-fn chosen_endpoints<'a>(slices: &[&'a Slice], port: &ServicePort) -> Vec<(u16, &'a Endpoint)> {
-    let candidates = || {
-        slices.iter().flat_map(|slice| {
-            let ports = slice
-                .ports
-                .iter()
-                .filter(|p| p.name == port.name && p.protocol == port.protocol);
-            ports.flat_map(|p| slice.endpoints.iter().map(|endpoint| (p.port, endpoint)))
-        })
-    };
-    let ready: Vec<_> = candidates()
-        .filter(|(_, endpoint)| endpoint.ready)
-        .collect();
-    if !ready.is_empty() {
-        return ready;
-    }
-    candidates()
-        .filter(|(_, endpoint)| endpoint.serving && endpoint.terminating)
-        .collect()
 }
 
 /// `namespace/name:port`, the port by name if it has one.
@@ -203,12 +361,11 @@ pub struct Forwarding {
     /// Who wants a frontend, the first by name first. Two Services may claim the same external address and port;
     /// then the first has it, on every node alike.
     claims: HashMap<FrontendKey, Vec<(ObjectName, Frontend)>>,
-    /// How many frontends use a pick.
-    picks: HashMap<Pick, u32>,
+    /// How many frontends use a branch.
+    branches: HashMap<Branch, u32>,
     /// How many Services have an endpoint on this node at this address.
     local: HashMap<IpAddr, u32>,
-    pod_ranges: BTreeSet<Bound>,
-    service_ranges: BTreeSet<Bound>,
+    ranges: BTreeSet<Bound>,
     family: IpFamily,
 }
 
@@ -226,10 +383,9 @@ impl Forwarding {
         Self {
             services: HashMap::new(),
             claims: HashMap::new(),
-            picks: HashMap::new(),
+            branches: HashMap::new(),
             local: HashMap::new(),
-            pod_ranges: BTreeSet::new(),
-            service_ranges: bounds(service_ranges, family),
+            ranges: bounds(RangeSet::Services, service_ranges, family),
             family,
         }
     }
@@ -239,15 +395,22 @@ impl Forwarding {
         self.family
     }
 
-    /// The Pod ranges of this node are these now: sources in them keep their addresses.
-    pub fn set_pod_ranges(&mut self, ranges: &[IpNet]) -> Delta {
-        let new = bounds(ranges, self.family);
+    /// These ranges are in the set now, and no others.
+    pub fn set_ranges(&mut self, set: RangeSet, ranges: &[IpNet]) -> Delta {
+        let new = bounds(set, ranges, self.family);
+        let old: BTreeSet<Bound> = self
+            .ranges
+            .iter()
+            .filter(|bound| bound.set == set)
+            .copied()
+            .collect();
         let delta = Delta {
-            pod_ranges_removed: self.pod_ranges.difference(&new).copied().collect(),
-            pod_ranges_added: new.difference(&self.pod_ranges).copied().collect(),
+            ranges_removed: old.difference(&new).copied().collect(),
+            ranges_added: new.difference(&old).copied().collect(),
             ..Delta::default()
         };
-        self.pod_ranges = new;
+        self.ranges.retain(|bound| bound.set != set);
+        self.ranges.extend(new);
         delta
     }
 
@@ -310,25 +473,31 @@ impl Forwarding {
         local_before: BTreeMap<IpAddr, bool>,
     ) -> Delta {
         let mut delta = Delta::default();
-        let mut picks_before: BTreeMap<Pick, bool> = BTreeMap::new();
+        let mut branches_before: BTreeMap<Branch, bool> = BTreeMap::new();
         for (key, old) in before {
             let new = in_force(&self.claims, &key);
-            let pick = |frontend: &Frontend| Pick::of(&key, frontend.backends.len() as u32);
-            if let Some(pick) = old.as_ref().and_then(pick) {
-                picks_before
-                    .entry(pick)
-                    .or_insert_with(|| self.picks.contains_key(&pick));
-                release(&mut self.picks, &pick);
+            let branches = |frontend: Option<&Frontend>| -> Vec<Branch> {
+                frontend
+                    .map(FrontendEntry::of)
+                    .into_iter()
+                    .flat_map(|entry| entry.branches(&key).collect::<Vec<_>>())
+                    .collect()
+            };
+            for branch in branches(old.as_ref()) {
+                branches_before
+                    .entry(branch)
+                    .or_insert_with(|| self.branches.contains_key(&branch));
+                release(&mut self.branches, &branch);
             }
-            if let Some(pick) = new.and_then(pick) {
-                picks_before
-                    .entry(pick)
-                    .or_insert_with(|| self.picks.contains_key(&pick));
-                *self.picks.entry(pick).or_default() += 1;
+            for branch in branches(new) {
+                branches_before
+                    .entry(branch)
+                    .or_insert_with(|| self.branches.contains_key(&branch));
+                *self.branches.entry(branch).or_default() += 1;
             }
             delta.frontend_changed(key, old.as_ref(), new);
         }
-        delta.picks = self.picks_changed(picks_before);
+        delta.branches = self.branches_changed(branches_before);
         for (ip, was) in local_before {
             match (was, self.local.contains_key(&ip)) {
                 (false, true) => delta.hairpin_added.push(ip),
@@ -339,19 +508,19 @@ impl Forwarding {
         delta
     }
 
-    /// The picks before and after, if any of these came or went. There are few at all times: one for each
-    /// number of backends that some frontend has.
-    fn picks_changed(
+    /// The branches before and after, if any of these came or went. There are few at all times: one for each
+    /// number of backends, and one for each time of affinity, that some frontend has.
+    fn branches_changed(
         &self,
-        before: BTreeMap<Pick, bool>,
-    ) -> Option<(BTreeSet<Pick>, BTreeSet<Pick>)> {
-        let now: BTreeSet<Pick> = self.picks.keys().copied().collect();
+        before: BTreeMap<Branch, bool>,
+    ) -> Option<(BTreeSet<Branch>, BTreeSet<Branch>)> {
+        let now: BTreeSet<Branch> = self.branches.keys().copied().collect();
         let mut old = now.clone();
-        for (pick, was) in before {
+        for (branch, was) in before {
             if was {
-                old.insert(pick);
+                old.insert(branch);
             } else {
-                old.remove(&pick);
+                old.remove(&branch);
             }
         }
         (old != now).then_some((old, now))
@@ -361,28 +530,79 @@ impl Forwarding {
     pub fn contents(&self) -> Contents {
         let mut contents = Contents {
             hairpin: self.local.keys().copied().collect(),
-            picks: self.picks.keys().copied().collect(),
-            pod_ranges: self.pod_ranges.clone(),
-            service_ranges: self.service_ranges.clone(),
+            branches: self.branches.keys().copied().collect(),
+            ranges: self.ranges.clone(),
             ..Contents::default()
         };
         for claims in self.claims.values() {
             let Some((_, frontend)) = claims.first() else {
                 continue;
             };
-            let count = frontend.backends.len() as u32;
-            contents.frontends.insert(
-                frontend.key,
-                FrontendEntry {
-                    count,
-                    label: frontend.label.clone(),
-                },
-            );
-            for (index, backend) in (0..).zip(frontend.backends.iter()) {
-                contents.backends.insert((frontend.key, index), *backend);
-            }
+            let entry = FrontendEntry::of(frontend);
+            contents.frontends.insert(frontend.key, entry);
+            contents.backends.extend(frontend.slots());
+            contents.sources.extend(frontend.allowed());
         }
         contents
+    }
+
+    /// Whether it is in a range that Services get their addresses from.
+    pub fn is_service_address(&self, address: IpAddr) -> bool {
+        self.is_in(RangeSet::Services, address)
+    }
+
+    /// Whether node ports answer there, if the node has it.
+    pub fn is_node_port_address(&self, address: IpAddr) -> bool {
+        self.is_in(RangeSet::NodePorts, address)
+    }
+
+    fn is_in(&self, set: RangeSet, address: IpAddr) -> bool {
+        let last = Bound {
+            set,
+            at: address,
+            ends: true,
+        };
+        // Of two ends at the same address only one is kept, so the last one up to here tells.
+        self.ranges
+            .range(..=last)
+            .next_back()
+            .is_some_and(|bound| bound.set == set && !bound.ends)
+    }
+
+    /// The frontend at this key, as it is in force.
+    pub fn frontend(&self, key: &FrontendKey) -> Option<&Frontend> {
+        in_force(&self.claims, key)
+    }
+}
+
+impl Frontend {
+    /// Its backends, each in its place.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, Backend)> {
+        let list = |inside, backends: &[Backend]| {
+            let frontend = self.key;
+            (0..).zip(backends.to_vec()).map(move |(index, backend)| {
+                let slot = Slot {
+                    frontend,
+                    inside,
+                    index,
+                };
+                (slot, backend)
+            })
+        };
+        let inside = self.policy.inside.as_deref().unwrap_or_default();
+        list(false, &self.backends).chain(list(true, inside))
+    }
+
+    /// Whether this backend is one of its own, for anybody.
+    pub fn has(&self, backend: &Backend) -> bool {
+        let inside = self.policy.inside.as_deref().unwrap_or_default();
+        self.backends.contains(backend) || inside.contains(backend)
+    }
+
+    /// From where it takes connections, if not from everywhere.
+    pub(crate) fn allowed(&self) -> impl Iterator<Item = (FrontendKey, IpNet)> {
+        let sources = self.policy.sources.as_deref().unwrap_or_default();
+        sources.iter().map(|range| (self.key, *range))
     }
 }
 
@@ -404,7 +624,7 @@ fn release<K: std::hash::Hash + Eq>(users: &mut HashMap<K, u32>, key: &K) {
 }
 
 /// The ends of ranges, after overlapping and neighbouring ones were joined.
-fn bounds(ranges: &[IpNet], family: IpFamily) -> BTreeSet<Bound> {
+fn bounds(set: RangeSet, ranges: &[IpNet], family: IpFamily) -> BTreeSet<Bound> {
     let of_family = ranges
         .iter()
         .filter(|range| IpFamily::of(range.addr()) == family)
@@ -413,12 +633,17 @@ fn bounds(ranges: &[IpNet], family: IpFamily) -> BTreeSet<Bound> {
     let mut bounds = BTreeSet::new();
     for range in IpNet::aggregate(&of_family) {
         bounds.insert(Bound {
+            set,
             at: range.network(),
             ends: false,
         });
         // A range up to the very last address has no end.
         if let Some(at) = successor(range.broadcast()) {
-            bounds.insert(Bound { at, ends: true });
+            bounds.insert(Bound {
+                set,
+                at,
+                ends: true,
+            });
         }
     }
     // Neighbours that make up no common network: where one ends, the next begins.
@@ -434,8 +659,9 @@ fn bounds(ranges: &[IpNet], family: IpFamily) -> BTreeSet<Bound> {
         .map(|bound| bound.at)
         .collect();
     for at in joints {
-        bounds.remove(&Bound { at, ends: true });
-        bounds.remove(&Bound { at, ends: false });
+        for ends in [true, false] {
+            bounds.remove(&Bound { set, at, ends });
+        }
     }
     bounds
 }
@@ -454,7 +680,7 @@ fn successor(address: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SlicePort;
+    use crate::model::{Endpoint, SlicePort};
 
     fn service(ports: &[(&str, u16, Option<u16>)]) -> Service {
         let port = |&(name, port, node_port): &(&str, u16, Option<u16>)| ServicePort {
@@ -465,8 +691,15 @@ mod tests {
         };
         Service {
             name: ObjectName::new("default", "web"),
-            addresses: vec!["10.96.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            cluster_ips: vec!["10.96.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
             ports: ports.iter().map(port).collect(),
+            internal: TrafficPolicy::Cluster,
+            external: TrafficPolicy::Cluster,
+            affinity: None,
+            source_ranges: None,
+            health_check_port: None,
         }
     }
 
@@ -491,8 +724,17 @@ mod tests {
                     serving: state != "down",
                     terminating: state == "terminating",
                     node: node.map(str::to_owned),
+                    for_nodes: Vec::new(),
+                    for_zones: Vec::new(),
                 })
                 .collect(),
+        }
+    }
+
+    fn n1() -> Node {
+        Node {
+            name: "n1".to_owned(),
+            zone: None,
         }
     }
 
@@ -525,7 +767,7 @@ mod tests {
                     &[("10.244.0.2", "ready", Some("n1"))],
                 ),
             ],
-            "n1",
+            &n1(),
             IpFamily::V4,
         );
         let keys: Vec<_> = compiled
@@ -571,36 +813,84 @@ mod tests {
         assert_eq!(compiled.local, ["10.244.0.2".parse::<IpAddr>().unwrap()]);
     }
 
+    /// A Service with an address of each sort, on a node with one of its two endpoints, unless `here` is false.
+    fn with_policies(here: bool, change: impl FnOnce(&mut Service)) -> Compiled {
+        let mut service = service(&[("", 80, Some(30080))]);
+        service.external_ips = vec!["192.0.2.1".parse().unwrap()];
+        service.load_balancer_ips = vec!["192.0.2.2".parse().unwrap()];
+        change(&mut service);
+        let own = (
+            "10.244.0.2",
+            if here { "ready" } else { "down" },
+            Some("n1"),
+        );
+        let other = ("10.244.1.2", "ready", Some("n2"));
+        let slices = [slice("a", &[("", 8080)], &[own, other])];
+        compile(&service, &slices, &n1(), IpFamily::V4)
+    }
+
     #[test]
-    fn terminating_endpoints_serve_only_when_none_is_ready() {
-        let with = |endpoints: &[(&str, &str, Option<&str>)]| {
-            let slices = [slice("a", &[("", 8080)], endpoints)];
-            backends(
-                &compile(&service(&[("", 80, None)]), &slices, "n1", IpFamily::V4),
-                0,
-            )
+    fn local_traffic_stays_and_what_is_inside_may_leave() {
+        let compiled = with_policies(true, |service| service.external = TrafficPolicy::Local);
+        let [cluster_ip, external, balancer, node_port] = &compiled.frontends[..] else {
+            panic!("{compiled:?}");
         };
-        let ending = ("10.244.0.3", "terminating", None);
+        assert_eq!(cluster_ip.backends.len(), 2);
+        assert_eq!(cluster_ip.policy, Policy::default());
+        for outside in [external, balancer, node_port] {
+            assert_eq!(&outside.backends[..], ["10.244.0.2:8080".parse().unwrap()]);
+            assert_eq!(outside.policy.inside.as_ref(), Some(&cluster_ip.backends));
+            assert!(outside.policy.keeps_source && !outside.policy.drops);
+        }
+        let compiled = with_policies(true, |service| service.internal = TrafficPolicy::Local);
+        assert_eq!(compiled.frontends[0].backends.len(), 1);
+        assert_eq!(compiled.frontends[1].backends.len(), 2);
+        assert_eq!(compiled.frontends[0].policy, Policy::default());
+    }
+
+    #[test]
+    fn without_a_local_endpoint_local_traffic_is_dropped_and_without_any_refused() {
+        let compiled = with_policies(false, |service| service.external = TrafficPolicy::Local);
+        let balancer = &compiled.frontends[2];
+        assert!(balancer.backends.is_empty() && balancer.policy.drops);
         assert_eq!(
-            with(&[("10.244.0.2", "ready", None), ending]),
-            ["10.244.0.2:8080"]
+            balancer.policy.inside.as_ref().map(|inside| inside.len()),
+            Some(1)
         );
+        let compiled = with_policies(false, |service| service.internal = TrafficPolicy::Local);
+        assert!(compiled.frontends[0].policy.drops);
+        let mut service = service(&[("", 80, Some(30080))]);
+        service.internal = TrafficPolicy::Local;
+        service.external = TrafficPolicy::Local;
+        service.affinity = Some(10);
+        for frontend in compile(&service, &[], &n1(), IpFamily::V4).frontends {
+            assert!(FrontendEntry::of(&frontend).refuses(), "{frontend:?}");
+            assert_eq!(frontend.policy, Policy::default());
+        }
+    }
+
+    #[test]
+    fn source_ranges_are_for_the_load_balancers_addresses_only_and_of_one_family() {
+        let compiled = with_policies(true, |service| {
+            let ranges = ["192.0.2.128/25", "192.0.2.7/25", "fd00::/8"];
+            service.source_ranges = Some(ranges.map(|range| range.parse().unwrap()).to_vec());
+        });
+        let sources = |n: usize| compiled.frontends[n].policy.sources.as_deref();
+        assert_eq!(sources(2), Some(&["192.0.2.0/24".parse().unwrap()][..]));
+        assert_eq!((sources(0), sources(1), sources(3)), (None, None, None));
+        // Ranges of the other family only: nobody.
+        let compiled = with_policies(true, |service| {
+            service.source_ranges = Some(vec!["fd00::/8".parse().unwrap()]);
+        });
         assert_eq!(
-            with(&[("10.244.0.2", "unready", None), ending]),
-            ["10.244.0.3:8080"]
-        );
-        assert_eq!(
-            with(&[
-                ("10.244.0.2", "unready", None),
-                ("10.244.0.4", "down", None)
-            ]),
-            [""; 0]
+            compiled.frontends[2].policy.sources.as_deref(),
+            Some(&[][..])
         );
     }
 
     #[test]
     fn a_service_without_endpoints_still_has_its_frontends() {
-        let compiled = compile(&service(&[("", 80, None)]), &[], "n1", IpFamily::V4);
+        let compiled = compile(&service(&[("", 80, None)]), &[], &n1(), IpFamily::V4);
         assert_eq!(compiled.frontends.len(), 1);
         assert_eq!(backends(&compiled, 0), [""; 0]);
         assert_eq!(&*compiled.frontends[0].label, "default/web:80");
@@ -618,7 +908,7 @@ mod tests {
             Some(compile(
                 &service(&[("", 80, None)]),
                 &slices,
-                "n1",
+                &n1(),
                 IpFamily::V4,
             ))
         };
@@ -639,7 +929,7 @@ mod tests {
         assert_eq!(first, ["10.244.0.2:8080"]);
         let delta = forwarding.update([(a.clone(), compiled("10.244.0.1"))]);
         assert_eq!(delta.backends_added.len(), 1);
-        assert_eq!(delta.picks, None);
+        assert_eq!(delta.branches, None);
         let both: Vec<String> = has(&forwarding);
         assert_eq!(both, ["10.244.0.1:8080"]);
         let _ = forwarding.update([(a, None)]);
@@ -651,7 +941,7 @@ mod tests {
     fn ranges_are_joined_and_the_last_one_has_no_end() {
         let of = |ranges: &[&str]| {
             let ranges: Vec<IpNet> = ranges.iter().map(|range| range.parse().unwrap()).collect();
-            bounds(&ranges, IpFamily::V4)
+            bounds(RangeSet::Pods, &ranges, IpFamily::V4)
                 .into_iter()
                 .map(|bound| format!("{}{}", if bound.ends { "<" } else { "" }, bound.at))
                 .collect::<Vec<_>>()

@@ -1,13 +1,15 @@
 //! All objects of now, projected, and which Services the events since the last look have touched.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 
+use crate::choice::choose;
 use crate::model::{IpFamily, NotServed, ObjectName, Problem, Projected, Service, Slice};
-use crate::plan::{Compiled, compile};
+use crate::plan::{Compiled, Node, RangeSet, compile};
 
 /// The cluster as the watches showed it so far.
 #[derive(Debug, Default)]
@@ -18,15 +20,19 @@ pub struct Snapshot {
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
     problems: BTreeMap<ObjectName, Vec<Problem>>,
     touched: BTreeSet<ObjectName>,
-    pod_ranges: Vec<IpNet>,
-    /// The node's Pod ranges differ from those at the last look.
-    pod_ranges_changed: bool,
+    node: Node,
+    ranges: BTreeMap<RangeSet, Vec<IpNet>>,
+    /// The ranges that differ from those at the last look.
+    ranges_changed: BTreeSet<RangeSet>,
 }
 
 impl Snapshot {
-    /// A cluster without objects.
-    pub fn new() -> Self {
-        Self::default()
+    /// A cluster without objects, seen from this node.
+    pub fn new(node: Node) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
     }
 
     /// A Service was seen. Returns what of it cannot be served, if that is news.
@@ -98,12 +104,47 @@ impl Snapshot {
         self.touched.insert(slice.service);
     }
 
-    /// The Pod ranges of this node are these now.
-    pub fn pod_ranges_seen(&mut self, ranges: Vec<IpNet>) {
-        if self.pod_ranges != ranges {
-            self.pod_ranges = ranges;
-            self.pod_ranges_changed = true;
+    /// The node is in this zone now. Where endpoints have hints, all Services may be served by others.
+    pub fn zone_seen(&mut self, zone: Option<String>) {
+        if self.node.zone != zone {
+            self.node.zone = zone;
+            self.touched.extend(self.services.keys().cloned());
         }
+    }
+
+    /// These ranges are in the set now.
+    pub fn ranges_seen(&mut self, set: RangeSet, ranges: Vec<IpNet>) {
+        if self.ranges.get(&set) != Some(&ranges) {
+            self.ranges.insert(set, ranges);
+            self.ranges_changed.insert(set);
+        }
+    }
+
+    /// The Service of this name, if it is served.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// How many endpoints of the Service are ready on this node; the most of any of its ports and families.
+    pub fn local_endpoints(&self, name: &ObjectName) -> usize {
+        let Some(service) = self.services.get(name) else {
+            return 0;
+        };
+        let of_family = |family| {
+            let slices: Vec<&Slice> = self
+                .slices_of(name)
+                .filter(|s| s.family == family)
+                .collect();
+            let here = |port| choose(&slices, port, &self.node).local;
+            let addresses: BTreeSet<IpAddr> = service
+                .ports
+                .iter()
+                .flat_map(here)
+                .map(|candidate| candidate.endpoint.address)
+                .collect();
+            addresses.len()
+        };
+        of_family(IpFamily::V4).max(of_family(IpFamily::V6))
     }
 
     /// The names of all Services.
@@ -118,25 +159,31 @@ impl Snapshot {
 
     /// Whether anything is different from the last look.
     pub fn is_touched(&self) -> bool {
-        !self.touched.is_empty() || self.pod_ranges_changed
+        !self.touched.is_empty() || !self.ranges_changed.is_empty()
     }
 
-    /// The Services that were touched since the last look, and the Pod ranges if they changed.
-    pub fn take_touched(&mut self) -> (BTreeSet<ObjectName>, Option<Vec<IpNet>>) {
-        let ranges = std::mem::take(&mut self.pod_ranges_changed).then(|| self.pod_ranges.clone());
+    /// The Services that were touched since the last look, and the ranges that changed.
+    pub fn take_touched(&mut self) -> (BTreeSet<ObjectName>, BTreeMap<RangeSet, Vec<IpNet>>) {
+        let changed = std::mem::take(&mut self.ranges_changed);
+        let ranges = changed
+            .into_iter()
+            .map(|set| (set, self.ranges.get(&set).cloned().unwrap_or_default()))
+            .collect();
         (std::mem::take(&mut self.touched), ranges)
     }
 
-    /// What a Service needs in one family on the node of this name; `None` if it is not served.
-    pub fn compile(&self, name: &ObjectName, node: &str, family: IpFamily) -> Option<Compiled> {
+    /// What a Service needs in one family on this node; `None` if it is not served.
+    pub fn compile(&self, name: &ObjectName, family: IpFamily) -> Option<Compiled> {
         let service = self.services.get(name)?;
-        let slices = self
-            .slices_of
-            .get(name)
+        Some(compile(service, self.slices_of(name), &self.node, family))
+    }
+
+    fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
+        self.slices_of
+            .get(service)
             .into_iter()
             .flatten()
-            .filter_map(|name| self.slices.get(name));
-        Some(compile(service, slices, node, family))
+            .filter_map(|name| self.slices.get(name))
     }
 
     /// Remembers the problems of a Service; returns them if they are others than before.
@@ -207,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_event_that_changes_nothing_touches_nothing() {
-        let mut snapshot = Snapshot::new();
+        let mut snapshot = Snapshot::new(Node::default());
         let web = service(
             "web",
             json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}),
@@ -222,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_slice_that_moves_touches_both_services() {
-        let mut snapshot = Snapshot::new();
+        let mut snapshot = Snapshot::new(Node::default());
         snapshot.slice_seen(&slice("s", "a", "10.244.0.1"));
         touched(&mut snapshot);
         snapshot.slice_seen(&slice("s", "b", "10.244.0.1"));
@@ -231,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_service_that_becomes_headless_is_no_longer_served() {
-        let mut snapshot = Snapshot::new();
+        let mut snapshot = Snapshot::new(Node::default());
         snapshot.service_seen(&service(
             "web",
             json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}),
@@ -243,14 +290,14 @@ mod tests {
         ));
         assert_eq!(touched(&mut snapshot), ["default/web"]);
         assert_eq!(
-            snapshot.compile(&ObjectName::new("default", "web"), "n1", IpFamily::V4),
+            snapshot.compile(&ObjectName::new("default", "web"), IpFamily::V4),
             None
         );
     }
 
     #[test]
     fn problems_are_told_once() {
-        let mut snapshot = Snapshot::new();
+        let mut snapshot = Snapshot::new(Node::default());
         let bad = service(
             "web",
             json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}),

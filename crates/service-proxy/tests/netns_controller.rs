@@ -131,7 +131,9 @@ fn slice(endpoints: &[&str]) -> Value {
 }
 
 fn node(range: &str) -> Value {
-    json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": [range]}})
+    let addresses =
+        ["192.0.2.1", "10.87.0.1"].map(|ip| json!({"type": "InternalIP", "address": ip}));
+    json!({"metadata": {"name": "node-1"}, "spec": {"podCIDRs": [range]}, "status": {"addresses": addresses}})
 }
 
 /// Waits until a new connection has this answer: the Pod's name and the source that it saw, or an error.
@@ -189,13 +191,20 @@ fn the_forwarding_follows_the_cluster() {
     with_proxy(&world, &api, || {
         // No Node object yet: nobody's address is known to be a Pod's.
         wait_for(&world, "pod-a", "10.96.0.7:80", Ok(("pod-b", "10.244.0.1")));
+        // Nor is it known at which addresses node ports answer.
+        wait_for(
+            &world,
+            "client",
+            "192.0.2.1:30080",
+            Err(ErrorKind::ConnectionRefused),
+        );
+        api.put("nodes", node("10.244.0.0/24"));
         wait_for(
             &world,
             "client",
             "192.0.2.1:30080",
             Ok(("pod-b", "10.244.0.1")),
         );
-        api.put("nodes", node("10.244.0.0/24"));
         wait_for(&world, "pod-a", "10.96.0.7:80", Ok(("pod-b", "10.244.0.2")));
         api.put("endpointslices", slice(&["10.244.1.2"]));
         wait_for(

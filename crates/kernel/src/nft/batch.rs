@@ -10,7 +10,7 @@ use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{Family, Table};
 use super::text::Text;
-use super::wire::{
+use crate::wire::{
     F_ACK, F_APPEND, F_CREATE, F_EXCL, LONGEST, Mark, Messages, Raw, SUBSYSTEM, Writer,
 };
 
@@ -263,7 +263,7 @@ fn element_at(raw: Raw<'_>, at: usize) -> Option<usize> {
     let (_, attributes) = raw.netfilter().ok()?;
     let all = attributes.find(list::ELEMENTS)?;
     // nlmsghdr, nfgenmsg, the attributes before, the header of the list.
-    let inside = at.checked_sub(super::wire::PREAMBLE + all.at + 4)?;
+    let inside = at.checked_sub(crate::wire::PREAMBLE + all.at + 4)?;
     all.nested()
         .take_while(|element| element.at <= inside)
         .count()
@@ -310,7 +310,7 @@ mod tests {
             .next()
             .unwrap();
         let all = raw.netfilter().unwrap().1.find(list::ELEMENTS).unwrap();
-        let second = all.nested().nth(1).unwrap().at + all.at + 4 + super::super::wire::PREAMBLE;
+        let second = all.nested().nth(1).unwrap().at + all.at + 4 + crate::wire::PREAMBLE;
         assert_eq!(
             batch.describe(2, Some(second)).as_deref(),
             Some("add element ip t s { 0.0.0.1 }")

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::table::Family;
 use super::userdata;
-use super::wire::{Attr, Attrs, Malformed, Writer};
+use crate::wire::{Attr, Attrs, Malformed, Writer};
 
 const TABLE: u16 = 1;
 const NAME: u16 = 3;

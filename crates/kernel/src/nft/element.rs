@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::userdata;
 use super::verdict::{DATA_VERDICT, Verdict};
-use super::wire::{Attr, Malformed, Writer};
+use crate::wire::{Attr, Malformed, Writer};
 
 const KEY: u16 = 1;
 const DATA: u16 = 2;

@@ -7,7 +7,7 @@ use super::element::DATA_VALUE;
 use super::set::hexadecimal;
 use super::table::Family;
 use super::verdict::{DATA_VERDICT, Verdict};
-use super::wire::{Attr, Attrs, Malformed, Writer};
+use crate::wire::{Attr, Attrs, Malformed, Writer};
 
 const NAME: u16 = 1;
 const DATA: u16 = 2;

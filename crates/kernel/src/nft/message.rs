@@ -5,7 +5,7 @@ use super::element::Element;
 use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{Family, Table};
-use super::wire::{Attrs, F_EXCL, Malformed, Messages, Raw, SUBSYSTEM};
+use crate::wire::{Attrs, F_EXCL, Malformed, Messages, Raw, SUBSYSTEM};
 
 /// The lower byte of a message's type (`enum nf_tables_msg_types`).
 pub(super) mod kind {

@@ -19,7 +19,6 @@ mod table;
 mod text;
 mod userdata;
 mod verdict;
-mod wire;
 
 pub use batch::Batch;
 pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, priority};

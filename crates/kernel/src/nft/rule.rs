@@ -3,7 +3,7 @@
 use super::expr::Expr;
 use super::table::Family;
 use super::userdata;
-use super::wire::{Attrs, Malformed, Writer};
+use crate::wire::{Attrs, Malformed, Writer};
 
 pub(super) const TABLE: u16 = 1;
 pub(super) const CHAIN: u16 = 2;

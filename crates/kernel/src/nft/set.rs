@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::table::Family;
 use super::userdata;
-use super::wire::{Attrs, Malformed, Writer};
+use crate::wire::{Attrs, Malformed, Writer};
 
 const TABLE: u16 = 1;
 const NAME: u16 = 2;

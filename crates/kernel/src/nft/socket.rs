@@ -18,11 +18,11 @@ use super::message::{Message, Object, kind, list};
 use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{Family, Table};
-use super::wire::{
+use crate::error::{Error, Result};
+use crate::wire::{
     Attrs, BATCH_BEGIN, BATCH_END, BATCH_GENID, DONE, ERROR, F_DUMP, F_DUMP_INTR, HEADER,
     Malformed, Messages, Raw, SUBSYSTEM, Writer,
 };
-use crate::error::{Error, Result};
 
 /// What the kernel's own small structures cost of a send buffer beside the bytes sent.
 const SEND_OVERHEAD: usize = 64 * 1024;
@@ -183,6 +183,17 @@ impl Socket {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         Err(Error::refused("read nf_tables", "elements", Errno::EINTR))
+    }
+
+    /// The elements of a set that changes by itself, in no order. While the kernel resizes it, some may be listed
+    /// twice or not at all.
+    pub fn elements_as_they_come(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+    ) -> Result<Vec<Element<'static>>> {
+        self.elements_once(family, table, set)
     }
 
     fn elements_once(

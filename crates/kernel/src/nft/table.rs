@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::userdata;
-use super::wire::{Attrs, Malformed, Writer};
+use crate::wire::{Attrs, Malformed, Writer};
 
 const NAME: u16 = 1;
 const FLAGS: u16 = 2;
@@ -27,7 +27,7 @@ pub enum Family {
 }
 
 impl Family {
-    pub(super) const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Inet => 1,
             Self::Ip => 2,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::wire::{Attr, Malformed, Writer};
+use crate::wire::{Attr, Malformed, Writer};
 
 /// `NFTA_DATA_VERDICT`.
 pub(super) const DATA_VERDICT: u16 = 2;

@@ -1,59 +1,59 @@
-//! The bytes of netlink: message headers and attributes, written into one buffer and read from a slice.
+//! The bytes of netfilter's netlink: message headers and attributes, written into one buffer and read from a slice.
 //!
-//! Attribute values of nf_tables are big-endian; headers and attribute lengths are in host order.
+//! Attribute values are big-endian; headers and attribute lengths are in host order.
 
 use std::fmt;
 
 /// `NFNL_SUBSYS_NFTABLES`: the upper byte of the type of each nf_tables message.
-pub(super) const SUBSYSTEM: u16 = 10;
+pub(crate) const SUBSYSTEM: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN`.
-pub(super) const BATCH_BEGIN: u16 = 0x10;
+pub(crate) const BATCH_BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`.
-pub(super) const BATCH_END: u16 = 0x11;
+pub(crate) const BATCH_END: u16 = 0x11;
 /// `NFNL_BATCH_GENID`: the generation that the ruleset must still have when the batch begins.
-pub(super) const BATCH_GENID: u16 = 1;
+pub(crate) const BATCH_GENID: u16 = 1;
 
 /// `NLMSG_ERROR`: an error, or with error number 0 an acknowledgement.
-pub(super) const ERROR: u16 = 2;
+pub(crate) const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a dump.
-pub(super) const DONE: u16 = 3;
+pub(crate) const DONE: u16 = 3;
 
-pub(super) const F_REQUEST: u16 = 0x1;
-pub(super) const F_ACK: u16 = 0x4;
+pub(crate) const F_REQUEST: u16 = 0x1;
+pub(crate) const F_ACK: u16 = 0x4;
 /// The dump is not of one moment: the ruleset changed meanwhile.
-pub(super) const F_DUMP_INTR: u16 = 0x10;
-pub(super) const F_EXCL: u16 = 0x200;
-pub(super) const F_CREATE: u16 = 0x400;
-pub(super) const F_APPEND: u16 = 0x800;
-pub(super) const F_DUMP: u16 = 0x300;
+pub(crate) const F_DUMP_INTR: u16 = 0x10;
+pub(crate) const F_EXCL: u16 = 0x200;
+pub(crate) const F_CREATE: u16 = 0x400;
+pub(crate) const F_APPEND: u16 = 0x800;
+pub(crate) const F_DUMP: u16 = 0x300;
 
 /// Length of `struct nlmsghdr`.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// Length of `struct nlmsghdr` and `struct nfgenmsg`.
-pub(super) const PREAMBLE: usize = HEADER + 4;
+pub(crate) const PREAMBLE: usize = HEADER + 4;
 /// `NLA_F_NESTED`: the attribute holds attributes.
 const NESTED: u16 = 0x8000;
 /// The bits of an attribute's type that are its number.
 const TYPE_MASK: u16 = 0x3fff;
 /// The longest attribute: its length field has 16 bits.
-pub(super) const LONGEST: usize = u16::MAX as usize;
+pub(crate) const LONGEST: usize = u16::MAX as usize;
 
 /// Where a message or a nested attribute began; closing it writes its length there.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
-pub(super) struct Mark(usize);
+pub(crate) struct Mark(usize);
 
 /// Writes messages and attributes into one buffer.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Writer {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) bytes: Vec<u8>,
     /// An attribute did not fit into 64 KiB; what was written must not be sent.
-    pub(super) overflow: bool,
+    pub(crate) overflow: bool,
 }
 
 impl Writer {
     /// Begins a message: `nlmsghdr` and `nfgenmsg`.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &mut self,
         kind: u16,
         flags: u16,
@@ -74,20 +74,20 @@ impl Writer {
     }
 
     /// Ends a message.
-    pub(super) fn end(&mut self, mark: Mark) {
+    pub(crate) fn end(&mut self, mark: Mark) {
         let length = (self.bytes.len() - mark.0) as u32;
         self.bytes[mark.0..mark.0 + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
     /// Adds flags to a message that is in the buffer already.
-    pub(super) fn add_flags(&mut self, message: usize, flags: u16) {
+    pub(crate) fn add_flags(&mut self, message: usize, flags: u16) {
         let at = message + 6;
         let old = u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]);
         self.bytes[at..at + 2].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
     /// Opens an attribute that holds attributes.
-    pub(super) fn open(&mut self, kind: u16) -> Mark {
+    pub(crate) fn open(&mut self, kind: u16) -> Mark {
         let mark = Mark(self.bytes.len());
         self.bytes.extend_from_slice(&0u16.to_ne_bytes());
         self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());
@@ -95,7 +95,7 @@ impl Writer {
     }
 
     /// Closes what [`Writer::open`] opened.
-    pub(super) fn close(&mut self, mark: Mark) {
+    pub(crate) fn close(&mut self, mark: Mark) {
         let length = self.bytes.len() - mark.0;
         match u16::try_from(length) {
             Ok(length) => self.bytes[mark.0..mark.0 + 2].copy_from_slice(&length.to_ne_bytes()),
@@ -104,14 +104,14 @@ impl Writer {
     }
 
     /// Writes an attribute with attributes in it.
-    pub(super) fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
         let mark = self.open(kind);
         inside(self);
         self.close(mark);
     }
 
     /// Writes an attribute, padded to four bytes.
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) {
         let length = match u16::try_from(value.len() + 4) {
             Ok(length) => length,
             Err(_) => {
@@ -125,20 +125,20 @@ impl Writer {
         self.pad();
     }
 
-    pub(super) fn put_u8(&mut self, kind: u16, value: u8) {
+    pub(crate) fn put_u8(&mut self, kind: u16, value: u8) {
         self.put(kind, &[value]);
     }
 
-    pub(super) fn put_u32(&mut self, kind: u16, value: u32) {
+    pub(crate) fn put_u32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
 
-    pub(super) fn put_u64(&mut self, kind: u16, value: u64) {
+    pub(crate) fn put_u64(&mut self, kind: u16, value: u64) {
         self.put(kind, &value.to_be_bytes());
     }
 
     /// Writes a string with its closing zero byte.
-    pub(super) fn put_str(&mut self, kind: u16, value: &str) {
+    pub(crate) fn put_str(&mut self, kind: u16, value: &str) {
         let length = match u16::try_from(value.len() + 5) {
             Ok(length) => length,
             Err(_) => {
@@ -177,22 +177,22 @@ impl std::error::Error for Malformed {}
 
 /// An attribute in received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attr<'a> {
-    pub(super) kind: u16,
-    pub(super) value: &'a [u8],
+pub(crate) struct Attr<'a> {
+    pub(crate) kind: u16,
+    pub(crate) value: &'a [u8],
     /// Where the attribute begins, counted from the first attribute of its parent.
-    pub(super) at: usize,
+    pub(crate) at: usize,
 }
 
 impl<'a> Attr<'a> {
-    pub(super) fn u8(&self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&self) -> Result<u8, Malformed> {
         self.value
             .first()
             .copied()
             .ok_or(Malformed("8-bit attribute"))
     }
 
-    pub(super) fn u32(&self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&self) -> Result<u32, Malformed> {
         let bytes = self
             .value
             .first_chunk()
@@ -200,7 +200,7 @@ impl<'a> Attr<'a> {
         Ok(u32::from_be_bytes(*bytes))
     }
 
-    pub(super) fn u64(&self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&self) -> Result<u64, Malformed> {
         let bytes = self
             .value
             .first_chunk()
@@ -209,7 +209,7 @@ impl<'a> Attr<'a> {
     }
 
     /// The string up to its closing zero byte.
-    pub(super) fn text(&self) -> Result<&'a str, Malformed> {
+    pub(crate) fn text(&self) -> Result<&'a str, Malformed> {
         let end = self
             .value
             .iter()
@@ -218,7 +218,7 @@ impl<'a> Attr<'a> {
         std::str::from_utf8(&self.value[..end]).map_err(|_| Malformed("string attribute"))
     }
 
-    pub(super) fn nested(&self) -> Attrs<'a> {
+    pub(crate) fn nested(&self) -> Attrs<'a> {
         Attrs {
             bytes: self.value,
             at: 0,
@@ -228,23 +228,23 @@ impl<'a> Attr<'a> {
 
 /// Attributes one after another; ends at the first that does not fit into the rest.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attrs<'a> {
+pub(crate) struct Attrs<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Attrs<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// The first attribute of this number.
-    pub(super) fn find(mut self, kind: u16) -> Option<Attr<'a>> {
+    pub(crate) fn find(mut self, kind: u16) -> Option<Attr<'a>> {
         Iterator::find(&mut self, |attr| attr.kind == kind)
     }
 
     /// The first attribute of this number, which must be there.
-    pub(super) fn need(self, kind: u16, what: &'static str) -> Result<Attr<'a>, Malformed> {
+    pub(crate) fn need(self, kind: u16, what: &'static str) -> Result<Attr<'a>, Malformed> {
         self.find(kind).ok_or(Malformed(what))
     }
 }
@@ -269,17 +269,17 @@ impl<'a> Iterator for Attrs<'a> {
 
 /// A message in received bytes, or in a batch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Raw<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
+pub(crate) struct Raw<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
     /// What follows `nlmsghdr`.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Raw<'a> {
     /// The family of `nfgenmsg` and the attributes after it.
-    pub(super) fn netfilter(&self) -> Result<(u8, Attrs<'a>), Malformed> {
+    pub(crate) fn netfilter(&self) -> Result<(u8, Attrs<'a>), Malformed> {
         let family = *self.payload.first().ok_or(Malformed("nfgenmsg"))?;
         let attributes = self.payload.get(4..).ok_or(Malformed("nfgenmsg"))?;
         Ok((family, Attrs::new(attributes)))
@@ -288,12 +288,12 @@ impl<'a> Raw<'a> {
 
 /// Messages one after another; ends at the first that does not fit into the rest.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Messages<'a> {
+pub(crate) struct Messages<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Messages<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 }
