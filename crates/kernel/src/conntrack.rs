@@ -311,7 +311,7 @@ mod tests {
             let original = attributes.find(TUPLE_ORIGINAL).unwrap().value.to_vec();
             w.nest(TUPLE_REPLY, |w| w.bytes.extend_from_slice(&original));
             w.end(mark);
-            assert_eq!(read(&w.bytes), [flow.clone()]);
+            assert_eq!(read(&w.bytes), std::slice::from_ref(&flow));
             assert!(!flow.is_redirected());
         }
     }
