@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use seaway_kernel::NetNs;
 use seaway_service_proxy::{
     Applier, Backend, Compiled, Contents, Forwarding, Frontend, FrontendKey, IpFamily, ObjectName,
-    Protocol,
+    Policy, Protocol,
 };
 
 /// How often each small thing is measured; the median counts.
@@ -73,6 +73,7 @@ fn compiled(service: u32, endpoints: u32, first: u32) -> Compiled {
             key,
             label,
             backends,
+            policy: Policy::default(),
         }],
         local: vec![],
     }
