@@ -403,6 +403,7 @@ fn cause_reason(reason: Reason) -> &'static str {
         Reason::TooLong => "FieldValueTooLong",
         Reason::TooMany => "FieldValueTooMany",
         Reason::NotFound => "FieldValueNotFound",
+        Reason::TypeInvalid => "FieldValueTypeInvalid",
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Reason {
     TooMany,
     /// `FieldValueNotFound`
     NotFound,
+    /// `FieldValueTypeInvalid`
+    TypeInvalid,
 }
 
 /// One thing wrong with one field.

@@ -140,6 +140,12 @@ pub trait Kind: Send + Sync {
         true
     }
 
+    /// Whether an update may come without `resourceVersion`, whatever the object was in between.
+    /// Source: `AllowUnconditionalUpdate` of the strategies.
+    fn unconditional_update(&self) -> bool {
+        true
+    }
+
     /// The verbs, where they differ from those of other kinds, in the order of discovery.
     fn verbs(&self) -> Option<&'static [&'static str]> {
         None

@@ -91,6 +91,11 @@ pub fn documented<T: schemars::JsonSchema>(field: &'static str) -> &'static str 
     })
 }
 
+/// What the API reference says of `apiVersion` and `kind`.
+pub fn documented_type(field: &'static str) -> &'static str {
+    documented::<k8s_openapi::api::core::v1::ConfigMap>(field)
+}
+
 /// Name of the object, as a cell.
 pub fn name(meta: &ObjectMeta) -> Value {
     Value::from(meta.name.as_deref().unwrap_or_default())

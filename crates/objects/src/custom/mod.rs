@@ -1,0 +1,32 @@
+//! Custom resources: kinds that are not written in Rust but come as CustomResourceDefinitions.
+//!
+//! - [`schema`]: the structural schema of a version
+//! - [`structural`]: what a schema may not contain, checked when a definition is written
+//! - [`prune`], [`defaults`], [`value`], [`lists`], [`embedded`]: what a schema does to an object: unknown fields go,
+//!   missing ones are filled in, and what is wrong is told in Kubernetes' words
+//! - [`json_path`]: printer columns
+//! - [`definition`]: the definition as this code reads it; [`resource`]: the [`crate::kind::Kind`] that follows from it
+//!
+//! Source: `k8s.io/apiextensions-apiserver/pkg/apiserver` and `k8s.io/kube-openapi/pkg/validation`.
+
+pub mod defaults;
+pub mod definition;
+pub mod embedded;
+mod formats;
+pub mod json_path;
+pub mod lists;
+pub mod prune;
+mod publish;
+pub mod resource;
+pub mod schema;
+pub mod structural;
+pub mod value;
+
+/// Where a value is in an object, as field errors write it: `spec.ports[0].name`.
+fn child(path: &str, field: &str) -> String {
+    if path.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{path}.{field}")
+    }
+}
