@@ -11,6 +11,8 @@
 //! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
 //! - `reply`, [`status`]: the answer
 //!
+//! `custom_resources` serves the kinds that come as CustomResourceDefinitions.
+//!
 //! `discovery` and `openapi` tell clients what there is, `bootstrap` makes what every cluster has, [`pki`] the
 //! credentials, and `node` reaches the agents of nodes.
 
@@ -18,6 +20,7 @@ pub mod admission;
 mod api;
 mod body;
 mod bootstrap;
+mod custom_resources;
 mod deadline;
 mod discovery;
 mod error;

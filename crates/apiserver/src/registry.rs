@@ -35,7 +35,7 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    fn new(kind: Arc<dyn Kind>) -> Self {
+    pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
         let names = kind.names();
         let (group, plural) = kind.storage();
         let group = if group.is_empty() { "core" } else { group };
@@ -286,10 +286,8 @@ impl Kinds {
 
 /// The kinds that are served now.
 pub(crate) struct Registry {
-    #[allow(dead_code, reason = "custom resources come next")]
     builtin: Vec<Arc<dyn Kind>>,
     current: ArcSwap<Kinds>,
-    #[allow(dead_code, reason = "custom resources come next")]
     changing: Mutex<()>,
 }
 
@@ -322,7 +320,6 @@ impl Registry {
 
     /// Serves these kinds beside the built-in ones, instead of those that were served before. Kinds that are the same
     /// `Arc` as before stay untouched; watches of all others end.
-    #[allow(dead_code, reason = "custom resources come next")]
     pub(crate) fn serve(&self, custom: &[Arc<dyn Kind>]) {
         let _changing = self.changing.lock();
         let before = self.current.load_full();
@@ -342,7 +339,6 @@ impl Registry {
     }
 
     /// The kinds that are always served.
-    #[allow(dead_code, reason = "custom resources come next")]
     pub(crate) fn builtin(&self) -> &[Arc<dyn Kind>] {
         &self.builtin
     }

@@ -262,6 +262,7 @@ async fn collection(
         Method::GET if call.query.flag("watch") => watch::watch(call, api, resource, request),
         Method::GET => list::list(call, resource),
         Method::POST if whole => {
+            may_create(resource)?;
             let (media_type, text) = text(request).await?;
             Options::Create.check(call.query)?;
             create::create(call, body::object(call.resource.names, &media_type, &text)?).await
@@ -272,6 +273,17 @@ async fn collection(
         }
         _ => Err(ApiError::method_not_allowed()),
     }
+}
+
+/// While a definition is being deleted, nothing new of its kind is taken.
+fn may_create(resource: &Resource) -> Result<(), ApiError> {
+    if resource.kind.verbs().is_none_or(|v| v.contains(&"create")) {
+        return Ok(());
+    }
+    let mut error = ApiError::method_not_allowed();
+    "create not allowed while custom resource definition is terminating"
+        .clone_into(&mut error.message);
+    Err(error)
 }
 
 async fn object(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {

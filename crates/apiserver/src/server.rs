@@ -23,6 +23,7 @@ use seaway_store::{Options, Store};
 use crate::admission::{self, Chain};
 use crate::api::Api;
 use crate::bootstrap;
+use crate::custom_resources::{self, CustomResources, Follow};
 use crate::error::Error;
 use crate::event::Lines;
 use crate::node::Nodes;
@@ -86,6 +87,7 @@ impl Default for Tuning {
 /// An API server that is ready: connections to it wait until [`Server::run`] takes them.
 pub struct Server {
     api: Arc<Api>,
+    custom: Arc<CustomResources>,
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     acceptor: TlsAcceptor,
@@ -137,15 +139,19 @@ impl Server {
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);
         }
-        let plugins = admission::plugins(
+        let mut plugins = admission::plugins(
             config.service_cidr,
             config.node_port_range.clone(),
             &store,
             &tuning.disabled_plugins,
         );
+        let registry = Arc::new(registry);
+        let custom = CustomResources::new(&store, &registry);
+        custom.sync();
+        plugins.push(Box::new(Follow(Arc::clone(&custom))));
         let api = Arc::new(Api {
             store,
-            registry: Arc::new(registry),
+            registry,
             admission: Chain::new(plugins),
             nodes: Nodes::new(tls::to_nodes(&config.pki)?),
             lines: Lines::default(),
@@ -159,6 +165,7 @@ impl Server {
         bootstrap::run(&api, &config).await?;
         Ok(Self {
             api,
+            custom,
             listeners,
             addresses,
             acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -178,6 +185,11 @@ impl Server {
     /// A part of the server died.
     pub async fn run(self) -> Result<(), Error> {
         let connections = TaskTracker::new();
+        let custom = tokio::spawn(custom_resources::run(
+            Arc::clone(&self.api),
+            self.custom,
+            self.shutdown.clone(),
+        ));
         let accepting: Vec<_> = self
             .listeners
             .into_iter()
@@ -194,6 +206,7 @@ impl Server {
         for task in accepting {
             task.await?;
         }
+        custom.await?;
         connections.close();
         // Connections end themselves by then; what they hold, the store above all, is free when this returns.
         if tokio::time::timeout(DRAIN + Duration::from_secs(1), connections.wait())

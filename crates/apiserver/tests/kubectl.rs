@@ -227,3 +227,63 @@ async fn what_there_is_can_be_found_out() {
         .await;
     assert!(!succeeded && text.contains("not found"), "{text}");
 }
+
+const DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: crontabs.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            required: [cronSpec]
+            properties:
+              cronSpec: {type: string, description: When it runs.}
+              replicas: {type: integer, minimum: 0, default: 1}
+    subresources:
+      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}
+    additionalPrinterColumns:
+    - {name: Spec, type: string, jsonPath: .spec.cronSpec}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_resource_is_used_like_any_other() {
+    let (_cluster, kubectl) = start().await;
+    kubectl.feed("create -f -", DEFINITION).await;
+    kubectl
+        .run("wait --for=condition=established --timeout=20s crd/crontabs.stable.example.com")
+        .await;
+    let explained = kubectl.run("explain crontab.spec").await;
+    assert!(explained.contains("When it runs."), "{explained}");
+    let table = "apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata: {name: a}\nspec: {cronSpec: \"* *\"}\n";
+    for told in ["created", "unchanged"] {
+        let applied = kubectl.feed("apply -f -", table).await;
+        assert!(applied.contains(told), "{applied}");
+    }
+    let shown = kubectl.run("get ct").await;
+    assert!(shown.starts_with("NAME   SPEC"), "{shown}");
+    kubectl.run("scale ct/a --replicas=3").await;
+    let replicas = kubectl.run("get ct a -o jsonpath={.spec.replicas}").await;
+    assert_eq!(replicas, "3");
+    kubectl.run("describe ct a").await;
+    let (created, told) = kubectl
+        .try_run("create -f -", &table.replace("\"* *\"", "7"))
+        .await;
+    assert!(
+        !created && told.contains("in body must be of type string"),
+        "{told}"
+    );
+    kubectl.run("delete crd crontabs.stable.example.com").await;
+    let (found, _) = kubectl.try_run("get ct", "").await;
+    assert!(!found);
+}

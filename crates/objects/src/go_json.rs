@@ -17,6 +17,9 @@ use crate::quantity;
 const KEEPS_EMPTY: &[(&str, &str)] = &[
     ("Condition", "*"),
     ("ContainerImage", "names"),
+    ("CustomResourceDefinitionNames", "kind"),
+    ("CustomResourceDefinitionNames", "plural"),
+    ("CustomResourceSubresources", "status"),
     ("ContainerStatus", "image"),
     ("ContainerStatus", "imageID"),
     ("Endpoint", "addresses"),
@@ -25,6 +28,8 @@ const KEEPS_EMPTY: &[(&str, &str)] = &[
     ("GRPCAction", "service"),
     ("HTTPHeader", "*"),
     ("HostPathVolumeSource", "type"),
+    ("JSONSchemaProps", "default"),
+    ("JSONSchemaProps", "example"),
     ("IngressSpec", "ingressClassName"),
     ("JobStatus", "failedIndexes"),
     ("LeaseSpec", "holderIdentity"),
@@ -43,6 +48,12 @@ const KEEPS_EMPTY_IN: &[(&str, &str, &str)] = &[
     ("EndpointSlice", "EndpointPort", "appProtocol"),
 ];
 
+/// Type and field whose list or map is `null` when it was never set: Go fields that are required and nothing.
+const SHOWS_NULL: &[(&str, &str)] = &[
+    ("CustomResourceDefinitionStatus", "conditions"),
+    ("CustomResourceDefinitionStatus", "storedVersions"),
+];
+
 /// Type and field (a number or boolean) that Go leaves out when it is zero.
 const DROPS_ZERO: &[(&str, &str)] = &[
     ("Container", "stdin"),
@@ -55,6 +66,9 @@ const DROPS_ZERO: &[(&str, &str)] = &[
     ("DaemonSetStatus", "numberUnavailable"),
     ("DaemonSetStatus", "observedGeneration"),
     ("DaemonSetStatus", "updatedNumberScheduled"),
+    ("CustomResourceColumnDefinition", "priority"),
+    ("CustomResourceDefinitionSpec", "preserveUnknownFields"),
+    ("CustomResourceDefinitionVersion", "deprecated"),
     ("DeploymentSpec", "minReadySeconds"),
     ("DeploymentSpec", "paused"),
     ("DeploymentStatus", "availableReplicas"),
@@ -71,6 +85,12 @@ const DROPS_ZERO: &[(&str, &str)] = &[
     ("JobStatus", "active"),
     ("JobStatus", "failed"),
     ("JobStatus", "succeeded"),
+    ("JSONSchemaProps", "exclusiveMaximum"),
+    ("JSONSchemaProps", "exclusiveMinimum"),
+    ("JSONSchemaProps", "nullable"),
+    ("JSONSchemaProps", "uniqueItems"),
+    ("JSONSchemaProps", "x-kubernetes-embedded-resource"),
+    ("JSONSchemaProps", "x-kubernetes-int-or-string"),
     ("NodeSpec", "unschedulable"),
     ("ObjectMeta", "generation"),
     ("PodCondition", "observedGeneration"),
@@ -173,7 +193,22 @@ impl ser::Serializer for Writer {
 
     plain!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_f32: f32, serialize_f64: f64, serialize_str: &str);
+        serialize_str: &str);
+
+    fn serialize_f32(self, v: f32) -> Result<Written, Self::Error> {
+        self.serialize_f64(v.into())
+    }
+
+    /// Go writes whole numbers without a point.
+    fn serialize_f64(self, v: f64) -> Result<Written, Self::Error> {
+        let whole = v.fract() == 0.0 && v.abs() < 9e15;
+        let value = if whole {
+            Value::from(v as i64)
+        } else {
+            Value::from(v)
+        };
+        Ok(value.into())
+    }
 
     fn serialize_char(self, v: char) -> Result<Written, Self::Error> {
         Ok(Value::from(v.to_string()).into())
@@ -386,7 +421,10 @@ impl ser::SerializeStruct for Fields {
         v: &T,
     ) -> Result<(), Self::Error> {
         let written = v.serialize(self.writer)?;
-        if self.writer.keeps(self.name, key, &written) {
+        let is_empty = written.value.as_array().is_some_and(Vec::is_empty);
+        if is_empty && SHOWS_NULL.contains(&(self.name, key)) {
+            self.map.insert(key.to_owned(), Value::Null);
+        } else if self.writer.keeps(self.name, key, &written) {
             self.map.insert(key.to_owned(), written.value);
         }
         Ok(())

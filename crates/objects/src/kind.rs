@@ -105,6 +105,19 @@ pub trait Kind: Send + Sync {
         format!("{}List", self.names().kind)
     }
 
+    /// Field errors of a new object.
+    fn validate_created(&self, object: &Value) -> FieldErrors {
+        self.validate(object)
+    }
+
+    /// What whoever wrote the object is warned of.
+    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Changes an object that is being deleted for the first time: adds whom to wait for.
+    fn prepare_delete(&self, _object: &mut Value) {}
+
     /// Field errors of a changed object: by itself, and of the change.
     fn validate_changed(&self, object: &Value, old: &Value) -> FieldErrors {
         let mut errors = self.validate(object);
@@ -137,12 +150,6 @@ pub trait Kind: Send + Sync {
 
     /// Whether strategic merge patches are understood; custom resources have no schema for it.
     fn strategic_merge(&self) -> bool {
-        true
-    }
-
-    /// Whether an update may come without `resourceVersion`, whatever the object was in between.
-    /// Source: `AllowUnconditionalUpdate` of the strategies.
-    fn unconditional_update(&self) -> bool {
         true
     }
 

@@ -68,6 +68,19 @@ pub trait Rules: Send + Sync + 'static {
         Self::validate(object)
     }
 
+    /// What is wrong with a new object, beyond what would be wrong with any. `written` is the object as JSON.
+    fn validate_new(_object: &Self::Object, _written: &Value) -> FieldErrors {
+        FieldErrors::new()
+    }
+
+    /// What whoever writes the object is warned of. `written` is the object as JSON.
+    fn warnings(_object: &Self::Object, _written: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Changes an object that is being deleted for the first time: adds whom to wait for.
+    fn prepare_delete(_object: &mut Self::Object) {}
+
     /// What is wrong with the change, beyond its metadata.
     fn validate_update(_object: &Self::Object, _old: &Self::Object) -> FieldErrors {
         FieldErrors::new()
@@ -288,6 +301,26 @@ impl<R: Rules> Kind for Typed<R> {
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         Self::read(object).map_or_else(|_| Vec::new(), |typed| R::fields(&typed))
+    }
+
+    fn validate_created(&self, object: &Value) -> FieldErrors {
+        let mut errors = self.validate(object);
+        errors.extend(Self::check(object, |typed| R::validate_new(typed, object)));
+        errors
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let of = |object: &Value| {
+            Self::read(object).map_or_else(|_| Vec::new(), |typed| R::warnings(&typed, object))
+        };
+        let before = old.map(of).unwrap_or_default();
+        let mut warnings = of(object);
+        warnings.retain(|warning| !before.contains(warning));
+        warnings
+    }
+
+    fn prepare_delete(&self, object: &mut Value) {
+        Self::change(object, R::prepare_delete);
     }
 
     fn unknown_fields(&self, object: &Value) -> Vec<String> {

@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_served_has_a_message() {
-        for kind in seaway_objects::kinds::registry() {
+        // Schemas in definitions are JSON within protobuf, and nobody sends them so.
+        let kinds = seaway_objects::kinds::registry().into_iter();
+        for kind in kinds.filter(|kind| kind.names().group != "apiextensions.k8s.io") {
             let names = kind.names();
             let name = format!("{}.{}", crate::object::api_version(names), names.kind);
             assert!(find(&name).is_some(), "{name}");

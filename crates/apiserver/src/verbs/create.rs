@@ -23,8 +23,9 @@ const GENERATED_NAMES: usize = 8;
 
 /// Creates the object that the client sent.
 pub(crate) async fn create(call: &Call<'_>, sent: Sent) -> Result<Reply, ApiError> {
-    let warnings = fields::check(call, &sent)?;
+    let mut warnings = fields::check(call, &sent)?;
     let object = store_new(call, sent.object).await?;
+    warnings.extend(call.resource.kind.warnings(&object, None));
     let mut reply = answer(call, StatusCode::CREATED, object)?;
     reply::warn(&mut reply, &warnings);
     Ok(reply)
@@ -112,7 +113,7 @@ async fn store_named(
     admission.wait(&request, &object).await;
     let mut undo = admission.admit(Stage::Admit, &request, &mut object)?;
     kind.prepare_create(&mut object);
-    let mut errors = kind.validate(&object);
+    let mut errors = kind.validate_created(&object);
     errors.extend(field_manager::validate(managed.as_ref()));
     call.valid(&errors)?;
     undo.extend(admission.admit(Stage::Reserve, &request, &mut object)?);

@@ -224,6 +224,9 @@ async fn attempt(
     set_finalizer(&mut object, ORPHAN, orphan);
     let grace = grace_seconds(call, options, &old);
     mark(&mut object, &old, grace);
+    if !metadata::is_terminating(&old) {
+        call.resource.kind.prepare_delete(&mut object);
+    }
     if grace == 0 && !metadata::has_finalizers(&object) {
         if options.is_dry() || remove(call, record, &old).await? {
             undo.into_iter().for_each(Undo::commit);

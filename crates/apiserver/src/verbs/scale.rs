@@ -139,11 +139,8 @@ fn moved(call: &Call<'_>, scale: &Scale, old: &Value, sent: &Value) -> Result<Va
     set(&mut object, scale.replicas, replicas.into());
     // What the client says it has seen, it has seen of the object.
     let version = object::version(sent).to_owned();
-    let metadata = object::metadata_mut(&mut object);
-    if version.is_empty() {
-        metadata.remove("resourceVersion");
-    } else {
-        metadata.insert("resourceVersion".to_owned(), version.into());
+    if !version.is_empty() {
+        object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), version.into());
     }
     Ok(object)
 }
@@ -204,6 +201,10 @@ fn shown(scale: &Scale, object: &Value) -> Value {
 
 /// A selector as a query writes it: of a plain map, or of a LabelSelector.
 fn selector(selector: &Value) -> String {
+    // Custom resources keep it as a query.
+    if let Some(text) = selector.as_str() {
+        return text.to_owned();
+    }
     let labels = selector.get("matchLabels").filter(|m| m.is_object());
     let is_plain = selector
         .as_object()

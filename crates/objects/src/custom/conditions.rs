@@ -154,9 +154,8 @@ fn accept(definition: &Definition, taken: &Taken) -> (Value, Option<(&'static st
     let mut names = has.clone();
     let mut conflict = None;
     let in_use = |name: &str| format!("{name:?} is already in use");
-    let free = |name: &str, own: &str, taken: &BTreeSet<String>| {
-        name == own || !taken.contains(name)
-    };
+    let free =
+        |name: &str, own: &str, taken: &BTreeSet<String>| name == own || !taken.contains(name);
     let mut one = |name: &String, own: &mut String, taken, reason| {
         if free(name, own, taken) {
             own.clone_from(name);
@@ -165,7 +164,12 @@ fn accept(definition: &Definition, taken: &Taken) -> (Value, Option<(&'static st
         }
     };
     let (resources, kinds) = (&taken.resources, &taken.kinds);
-    one(&asked.plural, &mut names.plural, resources, "PluralConflict");
+    one(
+        &asked.plural,
+        &mut names.plural,
+        resources,
+        "PluralConflict",
+    );
     one(
         &asked.singular,
         &mut names.singular,
@@ -197,7 +201,10 @@ fn accept(definition: &Definition, taken: &Taken) -> (Value, Option<(&'static st
     }
     names.categories.clone_from(&asked.categories);
     let mut shown = json!({"plural": names.plural, "kind": names.kind});
-    for (field, text) in [("singular", &names.singular), ("listKind", &names.list_kind)] {
+    for (field, text) in [
+        ("singular", &names.singular),
+        ("listKind", &names.list_kind),
+    ] {
         if !text.is_empty() {
             shown[field] = json!(text);
         }
@@ -303,7 +310,10 @@ mod tests {
                 "Established=False NotAccepted not all names are accepted",
             ]
         );
-        assert_eq!(status["acceptedNames"], json!({"plural": "widgets", "kind": ""}));
+        assert_eq!(
+            status["acceptedNames"],
+            json!({"plural": "widgets", "kind": ""})
+        );
     }
 
     #[test]
@@ -344,9 +354,8 @@ mod tests {
         ] {
             assert_eq!(is_protected(group), protected, "{group}");
         }
-        let state = |text: &str| {
-            approval(&BTreeMap::from([(APPROVED.to_owned(), text.to_owned())])).0
-        };
+        let state =
+            |text: &str| approval(&BTreeMap::from([(APPROVED.to_owned(), text.to_owned())])).0;
         assert_eq!(state("https://github.com/x"), Approval::Approved);
         assert_eq!(state("unapproved, experimental"), Approval::Bypassed);
         assert_eq!(state("whatever"), Approval::Invalid);

@@ -189,7 +189,7 @@ fn is_credit_card(text: &str) -> bool {
             digit / 10 + digit % 10
         })
         .sum();
-    CREDIT_CARD.is_match(&number) && luhn % 10 == 0
+    CREDIT_CARD.is_match(&number) && luhn.is_multiple_of(10)
 }
 
 fn is_base64(text: &str) -> bool {

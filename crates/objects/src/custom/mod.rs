@@ -5,10 +5,12 @@
 //! - [`prune`], [`defaults`], [`value`], [`lists`], [`embedded`]: what a schema does to an object: unknown fields go,
 //!   missing ones are filled in, and what is wrong is told in Kubernetes' words
 //! - [`json_path`]: printer columns
+//! - [`conditions`]: what is true of a definition
 //! - [`definition`]: the definition as this code reads it; [`resource`]: the [`crate::kind::Kind`] that follows from it
 //!
 //! Source: `k8s.io/apiextensions-apiserver/pkg/apiserver` and `k8s.io/kube-openapi/pkg/validation`.
 
+pub mod conditions;
 pub mod defaults;
 pub mod definition;
 pub mod embedded;

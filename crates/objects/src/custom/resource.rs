@@ -1,7 +1,7 @@
 //! The kind that follows from a definition.
 //! Source: `k8s.io/apiextensions-apiserver/pkg/registry/customresource` and `pkg/apiserver/customresource_handler.go`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -12,10 +12,10 @@ use super::definition::{Definition, PrinterColumn, ScalePaths, Version};
 use super::json_path::JsonPath;
 use super::schema::Schema;
 use super::{defaults, embedded, lists, prune, publish, value};
-use crate::field::{FieldError, FieldErrors, Reason};
+use crate::field::{FieldError, FieldErrors};
 use crate::kind::{Column, DecodeError, Kind, Names, Scale};
 use crate::names::NameRule;
-use crate::{decode, go_json, intern, kinds, metadata, table};
+use crate::{decode, go_json, intern, kinds, managed, metadata, schema, table};
 
 /// As discovery lists them.
 const VERBS: &[&str] = &[
@@ -45,6 +45,7 @@ pub struct CustomKind {
     fields: Vec<(&'static str, JsonPath)>,
     deprecation: Option<String>,
     terminating: bool,
+    typed: OnceLock<Arc<managed::Schema>>,
 }
 
 /// The kinds of all served versions of a definition, under the names that were accepted.
@@ -67,6 +68,14 @@ pub fn kinds_of(definition: &Definition) -> Vec<Arc<dyn Kind>> {
             Arc::new(kind) as Arc<dyn Kind>
         })
         .collect()
+}
+
+/// The kind of the version in which objects are stored, served or not.
+pub fn storage_kind(definition: &Definition) -> Option<Arc<dyn Kind>> {
+    let mut only = definition.clone();
+    only.spec.versions.retain(|version| version.storage);
+    only.spec.versions.iter_mut().for_each(|v| v.served = true);
+    kinds_of(&only).into_iter().next()
 }
 
 impl CustomKind {
@@ -130,6 +139,7 @@ impl CustomKind {
             fields: fields.collect(),
             deprecation,
             terminating: definition.is("Terminating"),
+            typed: OnceLock::new(),
         }
     }
 
@@ -535,6 +545,22 @@ impl Kind for CustomKind {
         self.deprecation.clone()
     }
 
+    fn typed(&self) -> Arc<managed::Schema> {
+        let make = || {
+            let Some(any) = kinds::find("", "v1", "configmaps") else {
+                return managed::Schema::deduced();
+            };
+            // Metadata is the same for every kind.
+            let definitions = schema::definitions(&*any);
+            let name = <ObjectMeta as schemars::JsonSchema>::schema_name();
+            let meta = json!({"$ref": format!("{}{name}", schema::REFERENCE)});
+            let resolve = |name: &str| definitions.schemas().get(name);
+            let typed = managed::Schema::from_openapi(&self.raw, Some(&meta), &resolve);
+            Arc::new(typed)
+        };
+        Arc::clone(self.typed.get_or_init(make))
+    }
+
     fn unconditional_update(&self) -> bool {
         false
     }
@@ -559,16 +585,4 @@ fn unknown_metadata(object: &Value) -> Vec<String> {
             Some(at.to_owned())
         })
         .collect()
-}
-
-/// Whether an error says that an object is not what its types say, so that rules about it would make no sense.
-pub(super) fn is_blocking(error: &FieldError) -> bool {
-    matches!(
-        error.reason,
-        Reason::NotSupported
-            | Reason::Required
-            | Reason::TooLong
-            | Reason::TooMany
-            | Reason::TypeInvalid
-    )
 }

@@ -4,6 +4,7 @@ mod cluster_role;
 mod cluster_role_binding;
 mod config_map;
 mod controller_revision;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
@@ -65,6 +66,7 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<cluster_role_binding::ClusterRoleBindings>(),
         kind::<role::Roles>(),
         kind::<role_binding::RoleBindings>(),
+        kind::<custom_resource_definition::CustomResourceDefinitions>(),
     ]
 }
 

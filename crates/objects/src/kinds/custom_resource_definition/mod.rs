@@ -60,6 +60,7 @@ impl Rules for CustomResourceDefinitions {
     fn prepare_create(object: &mut CustomResourceDefinition) {
         object.status = Some(CustomResourceDefinitionStatus {
             accepted_names: Some(CustomResourceDefinitionNames::default()),
+            conditions: Some(Vec::new()),
             ..CustomResourceDefinitionStatus::default()
         });
         remember_stored_version(object);
@@ -204,7 +205,10 @@ fn rfc3339(time: &Time) -> Value {
 
 fn condition(object: &CustomResourceDefinition, kind: &str) -> bool {
     let status = object.status.as_ref();
-    let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+    let mut conditions = status
+        .and_then(|s| s.conditions.as_ref())
+        .into_iter()
+        .flatten();
     conditions.any(|c| c.type_ == kind && c.status == "True")
 }
 

@@ -50,7 +50,10 @@ fn a_definition_gets_its_defaults_and_keeps_what_is_empty_in_schemas() {
     let version = &object["spec"]["versions"][0];
     assert_eq!(version["subresources"], json!({"status": {}}));
     let fields = &version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    assert_eq!(fields["size"].to_string(), r#"{"default":1,"minimum":0,"type":"integer"}"#);
+    assert_eq!(
+        fields["size"].to_string(),
+        r#"{"default":1,"minimum":0,"type":"integer"}"#
+    );
     assert_eq!(fields["note"]["default"], "");
     assert_eq!(kind().validate_created(&object), []);
 }
@@ -59,20 +62,77 @@ fn a_definition_gets_its_defaults_and_keeps_what_is_empty_in_schemas() {
 fn what_is_wrong_is_told_with_its_place() {
     type Change = fn(&mut Value);
     let cases: &[(Change, &str)] = &[
-        (|o| o["metadata"]["name"] = json!("w.example.com"), r#"metadata.name: Invalid value: "w.example.com": must be spec.names.plural+"."+spec.group"#),
-        (|o| { o["spec"]["group"] = json!("example"); o["metadata"]["name"] = json!("widgets.example"); }, r#"spec.group: Invalid value: "example": should be a domain with at least one dot"#),
-        (|o| o["spec"]["scope"] = json!("Universe"), r#"spec.scope: Unsupported value: "Universe": supported values: "Cluster", "Namespaced""#),
-        (|o| o["spec"]["versions"][0]["schema"] = Value::Null, "spec.versions[0].schema.openAPIV3Schema: Required value"),
-        (|o| o["spec"]["names"]["shortNames"] = json!(["UPPER"]), "spec.names.shortNames[0]: Invalid value: \"UPPER\": a DNS-1035 label must"),
-        (|o| o["spec"]["names"]["listKind"] = json!("Widget"), r#"spec.names.listKind: Invalid value: "Widget": kind and listKind may not be the same"#),
-        (|o| o["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"]["type"] = Value::Null, "spec.validation.openAPIV3Schema.properties[spec].properties[size].type: Required value: must not be empty for specified object fields"),
-        (|o| o["spec"]["versions"][0]["additionalPrinterColumns"] = json!([{"name": "A", "type": "any", "jsonPath": ".a"}]), r#"spec.additionalPrinterColumns[0].type: Invalid value: "any": must be one of boolean,date,integer,number,string"#),
-        (|o| o["spec"]["versions"][0]["subresources"]["scale"] = json!({"specReplicasPath": ".foo.replicas", "statusReplicasPath": ".status.replicas"}), r#"spec.subresources.scale.specReplicasPath: Invalid value: ".foo.replicas": should be a json path under .spec"#),
-        (|o| o["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.nothing"}]), r#"spec.selectableFields[0].jsonPath: Invalid value: ".spec.nothing": is an invalid path: does not refer to a valid field: nothing"#),
-        (|o| o["spec"]["preserveUnknownFields"] = json!(true), "spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"),
-        (|o| { o["spec"]["group"] = json!("widgets.k8s.io"); o["metadata"]["name"] = json!("widgets.widgets.k8s.io"); }, r#"metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111"#),
-        (|o| o["spec"]["versions"][0]["deprecationWarning"] = json!("old"), r#"spec.versions[0].deprecationWarning: Invalid value: "old": can only be set for deprecated versions"#),
-        (|o| o["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://x"}}}), "spec.conversion.strategy: Forbidden: conversion webhooks are not called by this server"),
+        (
+            |o| o["metadata"]["name"] = json!("w.example.com"),
+            r#"metadata.name: Invalid value: "w.example.com": must be spec.names.plural+"."+spec.group"#,
+        ),
+        (
+            |o| {
+                o["spec"]["group"] = json!("example");
+                o["metadata"]["name"] = json!("widgets.example");
+            },
+            r#"spec.group: Invalid value: "example": should be a domain with at least one dot"#,
+        ),
+        (
+            |o| o["spec"]["scope"] = json!("Universe"),
+            r#"spec.scope: Unsupported value: "Universe": supported values: "Cluster", "Namespaced""#,
+        ),
+        (
+            |o| o["spec"]["versions"][0]["schema"] = Value::Null,
+            "spec.versions[0].schema.openAPIV3Schema: Required value",
+        ),
+        (
+            |o| o["spec"]["names"]["shortNames"] = json!(["UPPER"]),
+            "spec.names.shortNames[0]: Invalid value: \"UPPER\": a DNS-1035 label must",
+        ),
+        (
+            |o| o["spec"]["names"]["listKind"] = json!("Widget"),
+            r#"spec.names.listKind: Invalid value: "Widget": kind and listKind may not be the same"#,
+        ),
+        (
+            |o| {
+                o["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+                    ["size"]["type"] = Value::Null
+            },
+            "spec.validation.openAPIV3Schema.properties[spec].properties[size].type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            |o| {
+                o["spec"]["versions"][0]["additionalPrinterColumns"] =
+                    json!([{"name": "A", "type": "any", "jsonPath": ".a"}])
+            },
+            r#"spec.additionalPrinterColumns[0].type: Invalid value: "any": must be one of boolean,date,integer,number,string"#,
+        ),
+        (
+            |o| o["spec"]["versions"][0]["subresources"]["scale"] = json!({"specReplicasPath": ".foo.replicas", "statusReplicasPath": ".status.replicas"}),
+            r#"spec.subresources.scale.specReplicasPath: Invalid value: ".foo.replicas": should be a json path under .spec"#,
+        ),
+        (
+            |o| {
+                o["spec"]["versions"][0]["selectableFields"] =
+                    json!([{"jsonPath": ".spec.nothing"}])
+            },
+            r#"spec.selectableFields[0].jsonPath: Invalid value: ".spec.nothing": is an invalid path: does not refer to a valid field: nothing"#,
+        ),
+        (
+            |o| o["spec"]["preserveUnknownFields"] = json!(true),
+            "spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        ),
+        (
+            |o| {
+                o["spec"]["group"] = json!("widgets.k8s.io");
+                o["metadata"]["name"] = json!("widgets.widgets.k8s.io");
+            },
+            r#"metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111"#,
+        ),
+        (
+            |o| o["spec"]["versions"][0]["deprecationWarning"] = json!("old"),
+            r#"spec.versions[0].deprecationWarning: Invalid value: "old": can only be set for deprecated versions"#,
+        ),
+        (
+            |o| o["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://x"}}}),
+            "spec.conversion.strategy: Forbidden: conversion webhooks are not called by this server",
+        ),
     ];
     for (change, expected) in cases {
         let found = errors(change);
@@ -85,15 +145,23 @@ fn what_is_wrong_is_told_with_its_place() {
 fn there_is_one_version_to_store_in_and_names_are_unique() {
     let found = errors(|o| o["spec"]["versions"][0]["storage"] = json!(false));
     assert!(
-        found.iter().any(|e| e.ends_with("must have exactly one version marked as storage version")),
+        found
+            .iter()
+            .any(|e| e.ends_with("must have exactly one version marked as storage version")),
         "{found:?}"
     );
     let found = errors(|o| {
         let mut second = o["spec"]["versions"][0].clone();
         second["storage"] = json!(false);
-        o["spec"]["versions"].as_array_mut().expect("a list").push(second);
+        o["spec"]["versions"]
+            .as_array_mut()
+            .expect("a list")
+            .push(second);
     });
-    assert!(found[0].ends_with("must contain unique version names"), "{found:?}");
+    assert!(
+        found[0].ends_with("must contain unique version names"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -184,11 +184,7 @@ fn dns_1035(field: &str, value: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn deprecation(
-    version: &crate::custom::definition::Version,
-    at: &str,
-    errors: &mut FieldErrors,
-) {
+fn deprecation(version: &crate::custom::definition::Version, at: &str, errors: &mut FieldErrors) {
     let Some(warning) = version.deprecation_warning.as_deref() else {
         return;
     };
@@ -246,12 +242,7 @@ fn check_names(names: &Names, at: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn check_schema(
-    validation: Option<&Validation>,
-    status: bool,
-    at: &str,
-    errors: &mut FieldErrors,
-) {
+fn check_schema(validation: Option<&Validation>, status: bool, at: &str, errors: &mut FieldErrors) {
     let Some(raw) = validation.and_then(|v| v.schema.as_ref()) else {
         return;
     };
@@ -290,7 +281,11 @@ fn check_subresources(subresources: Option<&Subresources>, at: &str, errors: &mu
             errors.push(FieldError::invalid(field, path, &why));
         }
     }
-    if let Some(path) = scale.label_selector_path.as_deref().filter(|p| !p.is_empty()) {
+    if let Some(path) = scale
+        .label_selector_path
+        .as_deref()
+        .filter(|p| !p.is_empty())
+    {
         let field = format!("{at}.scale.labelSelectorPath");
         let inside = path.starts_with(".spec.") || path.starts_with(".status.");
         if simple_path(path, &field, errors) && !inside {
@@ -421,7 +416,10 @@ fn check_conversion(conversion: Option<&Conversion>, errors: &mut FieldErrors) {
                 ));
             }
             let versions = webhook.get("conversionReviewVersions");
-            if versions.and_then(Value::as_array).is_some_and(|v| !v.is_empty()) {
+            if versions
+                .and_then(Value::as_array)
+                .is_some_and(|v| !v.is_empty())
+            {
                 errors.push(FieldError::forbidden(
                     format!("{at}.conversionReviewVersions"),
                     why,
@@ -511,9 +509,8 @@ pub(super) fn approval_change(
 ) -> FieldErrors {
     let mut definition = Definition::default();
     definition.spec.group.clone_from(&object.spec.group);
-    let annotations = |crd: &CustomResourceDefinition| {
-        crd.metadata.annotations.clone().unwrap_or_default()
-    };
+    let annotations =
+        |crd: &CustomResourceDefinition| crd.metadata.annotations.clone().unwrap_or_default();
     definition.metadata.annotations = annotations(object);
     let mut errors = approval(&definition, Some(&annotations(old)));
     // The name is the key of the store and of the paths.
