@@ -255,6 +255,7 @@ impl Worker<'_> {
             user: &self.user,
             query: &self.query,
             accept: Accept::JSON_OBJECTS,
+            agent: "kube-apiserver",
         }
     }
 
