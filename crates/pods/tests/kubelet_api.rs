@@ -200,7 +200,7 @@ async fn what_is_not_there_and_what_is_not_supported_is_said_clearly() {
             "/exec/ns/none/main?command=id&output=1",
             "HTTP/1.1 404 Not Found",
         ),
-        ("/portForward/ns/none", "HTTP/1.1 501 Not Implemented"),
+        ("/portForward/ns/none", "HTTP/1.1 404 Not Found"),
         ("/pods", "HTTP/1.1 200 OK"),
         ("/metrics", "HTTP/1.1 200 OK"),
     ] {

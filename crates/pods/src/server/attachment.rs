@@ -1,51 +1,44 @@
-//! exec and attach: joins a WebSocket to a process in a container.
+//! exec and attach: what is asked for, and in which language.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{FromRequestParts as _, Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
-use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
-use serde_json::Value;
-use tracing::debug;
 
 use super::Answers;
-use super::frames::{self, ERROR, FromClient, PROTOCOLS, STDERR, STDOUT};
+use super::conversation::{Client, Kind, Streams, carry, tell};
+use super::ending;
 use super::request::{Refused, running};
-use crate::runtime::{
-    ExecRequest, RuntimeError, Session, SessionEvent, SessionInput, SessionOutput,
-};
+use super::upgrade::{self, Spdy, Wanted, Web};
+use super::{over_spdy, over_websocket};
+use crate::runtime::{Container, ExecRequest, RuntimeError, Session};
 
 /// What a request asks for: `PodExecOptions`, in the kubelet's names or in those of the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Options {
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    tty: bool,
+    streams: Streams,
     command: Vec<String>,
 }
 
 impl Options {
     fn parse(query: &str) -> Self {
         let mut options = Options::default();
+        let streams = &mut options.streams;
         for (name, value) in pairs(query) {
             let yes = matches!(value.as_str(), "1" | "true");
             match name.as_str() {
-                "input" | "stdin" => options.stdin = yes,
-                "output" | "stdout" => options.stdout = yes,
-                "error" | "stderr" => options.stderr = yes,
-                "tty" => options.tty = yes,
+                "input" | "stdin" => streams.stdin = yes,
+                "output" | "stdout" => streams.stdout = yes,
+                "error" | "stderr" => streams.stderr = yes,
+                "tty" => streams.tty = yes,
                 "command" => options.command.push(value),
                 _ => {}
             }
         }
         // A terminal has one output only.
-        options.stderr &= !options.tty;
+        streams.stderr &= !streams.tty;
         options
     }
 }
@@ -87,20 +80,12 @@ pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Exec,
-    Attach,
-}
-
 pub(super) async fn exec(
     State(answers): State<Arc<Answers>>,
     Path(path): Path<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    open(Kind::Exec, answers, &path, request)
-        .await
-        .unwrap_or_else(Refused::response)
+    open(Kind::Exec, answers, &path, request).await
 }
 
 pub(super) async fn attach(
@@ -108,183 +93,121 @@ pub(super) async fn attach(
     Path(path): Path<HashMap<String, String>>,
     request: Request,
 ) -> Response {
-    open(Kind::Attach, answers, &path, request)
-        .await
-        .unwrap_or_else(Refused::response)
+    open(Kind::Attach, answers, &path, request).await
+}
+
+/// A container, and what is to be done in it.
+struct Task {
+    answers: Arc<Answers>,
+    kind: Kind,
+    container: Container,
+    options: Options,
+}
+
+impl Task {
+    fn new(
+        kind: Kind,
+        answers: Arc<Answers>,
+        path: &HashMap<String, String>,
+        query: &str,
+    ) -> Result<Self, Refused> {
+        let part = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
+        let container = running(&answers, part("namespace"), part("pod"), part("container"))?;
+        let mut options = Options::parse(query);
+        let streams = &mut options.streams;
+        let refused = |message| Err(Refused::new(StatusCode::BAD_REQUEST, message));
+        if !(streams.stdin || streams.stdout || streams.stderr) {
+            return refused("you must specify at least 1 of stdin, stdout, stderr");
+        }
+        if kind == Kind::Exec && options.command.is_empty() {
+            return refused("you must specify at least 1 command for the container");
+        }
+        // An attach has the terminal that the container was started with, or none.
+        if kind == Kind::Attach {
+            streams.tty = container.spec.tty;
+        }
+        Ok(Self {
+            answers,
+            kind,
+            container,
+            options,
+        })
+    }
+
+    async fn session(&self) -> Result<Session, RuntimeError> {
+        let runtime = &self.answers.runtime;
+        match self.kind {
+            Kind::Exec => {
+                let request = ExecRequest {
+                    command: self.options.command.clone(),
+                    tty: self.options.streams.tty,
+                    stdin: self.options.streams.stdin,
+                };
+                runtime.exec(&self.container.id, request).await
+            }
+            Kind::Attach => runtime.attach(&self.container.id).await,
+        }
+    }
+
+    async fn carry(&self, client: Client) {
+        let spec = &self.container.spec;
+        let mut streams = self.options.streams;
+        streams.stdin &= self.kind == Kind::Exec || spec.stdin;
+        let stdin_once = spec.stdin_once && !spec.tty;
+        carry(client, self.session().await, self.kind, streams, stdin_once).await;
+    }
 }
 
 async fn open(
     kind: Kind,
     answers: Arc<Answers>,
     path: &HashMap<String, String>,
-    request: Request,
-) -> Result<Response, Refused> {
-    let part = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
-    let container = running(&answers, part("namespace"), part("pod"), part("container"))?;
-    let mut options = Options::parse(request.uri().query().unwrap_or_default());
-    if !(options.stdin || options.stdout || options.stderr) {
-        let message = "you must specify at least one of stdin, stdout, stderr";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, message));
-    }
-    if kind == Kind::Exec && options.command.is_empty() {
-        return Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            "you must specify at least one command for the container",
-        ));
-    }
-    // An attach has what the container was started with.
-    if kind == Kind::Attach {
-        options.tty = container.spec.tty;
-        options.stdin &= container.spec.stdin;
-    }
-    let upgrade = upgrade_of(request).await?;
-    let upgrade = upgrade.protocols(PROTOCOLS);
-    if upgrade.selected_protocol().is_none() {
-        let message = format!(
-            "none of the offered subprotocols is known; this node has {}",
-            PROTOCOLS.join(" and ")
-        );
-        return Err(Refused::new(StatusCode::BAD_REQUEST, message));
-    }
-    Ok(upgrade.on_upgrade(async move |socket| {
-        let closes = socket
-            .protocol()
-            .is_some_and(|protocol| protocol == PROTOCOLS[0]);
-        let session = match kind {
-            Kind::Exec => {
-                let request = ExecRequest {
-                    command: options.command.clone(),
-                    tty: options.tty,
-                    stdin: options.stdin,
-                };
-                answers.runtime.exec(&container.id, request).await
-            }
-            Kind::Attach => answers.runtime.attach(&container.id).await,
-        };
-        join(socket, session, kind, &options, closes).await;
-    }))
-}
-
-/// The upgrade to WebSocket, or what to use instead of what was asked for.
-async fn upgrade_of(request: Request) -> Result<WebSocketUpgrade, Refused> {
-    let (mut parts, _) = request.into_parts();
-    let asked = parts
-        .headers
-        .get(header::UPGRADE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if asked.to_ascii_lowercase().starts_with("spdy/") {
-        let message = "SPDY is not supported by seaway: use a client that speaks WebSocket (kubectl 1.31 or newer)";
-        return Err(Refused::new(StatusCode::NOT_IMPLEMENTED, message));
-    }
-    WebSocketUpgrade::from_request_parts(&mut parts, &())
-        .await
-        .map_err(|error| {
-            Refused::new(
-                StatusCode::BAD_REQUEST,
-                format!("an upgrade to WebSocket is needed: {error}"),
-            )
-        })
-}
-
-/// Carries everything both ways until the process ends or the client goes.
-async fn join(
-    socket: WebSocket,
-    session: Result<Session, RuntimeError>,
-    kind: Kind,
-    options: &Options,
-    closes: bool,
-) {
-    let (mut sink, stream) = socket.split();
-    let status = match session {
-        Ok(Session { input, output }) => tokio::select! {
-            status = from_process(&mut sink, output, kind, options) => status,
-            () = from_client(stream, input, options, closes) => None,
-        },
-        Err(error) => Some(frames::internal_error(&format!(
-            "error executing command in container: {error}"
-        ))),
-    };
-    // Without a status the client is gone.
-    let Some(status) = status else { return };
-    let last = frames::frame(ERROR, status.to_string().as_bytes());
-    let goodbye = Message::Close(Some(CloseFrame {
-        code: close_code::NORMAL,
-        reason: "".into(),
-    }));
-    for message in [Message::Binary(last), goodbye] {
-        if let Err(error) = sink.send(message).await {
-            debug!(%error, "a client of exec or attach is gone");
-            return;
+    mut request: Request,
+) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    // What the client opens are the streams that it asks for.
+    let asked = Options::parse(query).streams;
+    let task = Task::new(kind, answers, path, query);
+    match Wanted::of(request.headers()) {
+        Wanted::Nothing => task
+            .err()
+            .unwrap_or_else(upgrade::nothing_wanted)
+            .response(),
+        Wanted::Spdy => {
+            let task = match task {
+                Ok(task) => task,
+                Err(refused) => return refused.response(),
+            };
+            let spdy = match Spdy::negotiate(&mut request, &over_spdy::PROTOCOLS) {
+                Ok(spdy) => spdy,
+                Err(refused) => return refused.response(),
+            };
+            let protocol = spdy.protocol;
+            spdy.accept(async move |session| {
+                if let Ok(client) = over_spdy::client(session, protocol, asked).await {
+                    task.carry(client).await;
+                }
+            })
         }
-    }
-}
-
-/// Sends what the process writes; the status to end with, or `None` when the client is gone.
-async fn from_process(
-    sink: &mut SplitSink<WebSocket, Message>,
-    mut output: SessionOutput,
-    kind: Kind,
-    options: &Options,
-) -> Option<Value> {
-    // An empty message tells the client that the connection stands.
-    let first = if options.stdout {
-        STDOUT
-    } else if options.stderr {
-        STDERR
-    } else {
-        ERROR
-    };
-    sink.send(Message::Binary(frames::frame(first, &[])))
-        .await
-        .ok()?;
-    loop {
-        let (channel, data, wanted) = match output.next().await {
-            Ok(Some(SessionEvent::Stdout(data))) => (STDOUT, data, options.stdout),
-            Ok(Some(SessionEvent::Stderr(data))) => (STDERR, data, options.stderr),
-            Ok(Some(SessionEvent::Exit(code))) if kind == Kind::Exec => {
-                return Some(frames::exit_status(code));
+        Wanted::WebSocket => {
+            let web = match Web::negotiate(request, &over_websocket::PROTOCOLS).await {
+                Ok(web) => web,
+                Err(refused) => return refused.response(),
+            };
+            let protocol = web.protocol;
+            match task {
+                Ok(task) => web.accept(async move |socket| {
+                    let client = over_websocket::client(socket, protocol);
+                    task.carry(client).await;
+                }),
+                // As Kubernetes' API server tells what a kubelet refuses.
+                Err(refused) if protocol == over_websocket::V5 => web.accept(async move |socket| {
+                    let problem = format!("unable to upgrade connection: {}", refused.message);
+                    let client = over_websocket::client(socket, protocol);
+                    tell(client, &ending::internal_error(&problem)).await;
+                }),
+                Err(refused) => refused.response(),
             }
-            // An attach tells nothing of the container's end.
-            Ok(Some(SessionEvent::Exit(_)) | None) => return Some(frames::exit_status(0)),
-            Err(error) => return Some(frames::internal_error(&error.to_string())),
-        };
-        if wanted {
-            sink.send(Message::Binary(frames::frame(channel, &data)))
-                .await
-                .ok()?;
-        }
-    }
-}
-
-/// Feeds the process; returns when the client is gone.
-async fn from_client(
-    mut stream: SplitStream<WebSocket>,
-    mut input: SessionInput,
-    options: &Options,
-    closes: bool,
-) {
-    let mut open = options.stdin;
-    while let Some(message) = stream.next().await {
-        let message: Bytes = match message {
-            Ok(Message::Binary(data)) => data,
-            Ok(Message::Text(text)) => text.into(),
-            Ok(Message::Close(_)) | Err(_) => return,
-            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-        };
-        let result = match frames::read(&message, closes) {
-            FromClient::Stdin(data) if open => input.write(&data).await,
-            FromClient::StdinEnd if open => {
-                open = false;
-                input.close().await
-            }
-            FromClient::Resize(size) => input.resize(size).await,
-            FromClient::Stdin(_) | FromClient::StdinEnd | FromClient::Nothing => Ok(()),
-        };
-        if let Err(error) = result {
-            // A process that does not read any more may still write.
-            debug!(%error, "a process does not take input");
-            open = false;
         }
     }
 }
@@ -303,12 +226,13 @@ mod tests {
         );
         assert_eq!(kubelet, api);
         assert_eq!(api.command, ["sh", "-c", "echo \"a&b\""]);
-        assert!(api.stdin && api.stdout && api.stderr && !api.tty);
+        let streams = api.streams;
+        assert!(streams.stdin && streams.stdout && streams.stderr && !streams.tty);
     }
 
     #[test]
     fn a_terminal_has_no_second_output() {
-        assert!(!Options::parse("tty=1&output=1&error=1").stderr);
+        assert!(!Options::parse("tty=1&output=1&error=1").streams.stderr);
     }
 
     #[test]

@@ -1,94 +1,84 @@
-//! The messages of exec and attach over WebSocket: `v4.channel.k8s.io` and `v5.channel.k8s.io`. Pure.
-//! Source: `k8s.io/apimachinery/pkg/util/remotecommand`, KEP-4006.
+//! The messages of exec, attach and port forwarding over WebSocket: `channel.k8s.io` in its versions, and the same
+//! in base64 for clients that cannot send bytes. Pure.
+//! Source: `k8s.io/apimachinery/pkg/util/httpstream/wsstream`, `k8s.io/kubelet/pkg/cri/streaming/remotecommand`,
+//! KEP-4006.
 
+use axum::extract::ws::Message;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use serde_json::{Value, json};
 
-use crate::runtime::TerminalSize;
-
-/// The protocols, best first.
-pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-
-const STDIN: u8 = 0;
+pub(super) const STDIN: u8 = 0;
 pub(super) const STDOUT: u8 = 1;
 pub(super) const STDERR: u8 = 2;
 pub(super) const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
+pub(super) const RESIZE: u8 = 4;
 /// v5 only: the next byte names a channel that the client closes.
 const CLOSE: u8 = 255;
 
-/// What a client sent.
+/// How messages are written: the channel's number, then the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// A byte, and bytes.
+    Binary,
+    /// A digit, and base64.
+    Base64,
+}
+
+/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FromClient {
-    /// For standard input.
-    Stdin(Bytes),
-    /// Standard input is over.
-    StdinEnd,
-    /// The terminal has a new size.
-    Resize(TerminalSize),
-    /// Nothing that means anything; passed over, as Kubernetes does.
-    Nothing,
+    /// Data for a channel.
+    Data(u8, Bytes),
+    /// The client closes a channel.
+    Close(u8),
 }
 
-/// Reads a message. `closes` is whether the protocol knows the close signal.
-pub(super) fn read(message: &Bytes, closes: bool) -> FromClient {
-    let Some((channel, data)) = message.split_first() else {
-        return FromClient::Nothing;
-    };
-    match *channel {
-        STDIN if !data.is_empty() => FromClient::Stdin(message.slice(1..)),
-        RESIZE => size(data).map_or(FromClient::Nothing, FromClient::Resize),
-        CLOSE if closes && data == [STDIN] => FromClient::StdinEnd,
-        _ => FromClient::Nothing,
+impl Coding {
+    /// The coding of a protocol.
+    pub(super) fn of(protocol: &str) -> Self {
+        if protocol.contains("base64.") {
+            Coding::Base64
+        } else {
+            Coding::Binary
+        }
     }
-}
 
-fn size(data: &[u8]) -> Option<TerminalSize> {
-    let value: Value = serde_json::from_slice(data).ok()?;
-    let side = |name: &str| {
-        value
-            .get(name)?
-            .as_u64()
-            .and_then(|side| u16::try_from(side).ok())
-    };
-    Some(TerminalSize {
-        width: side("Width")?,
-        height: side("Height")?,
-    })
-}
-
-/// A message on a channel.
-pub(super) fn frame(channel: u8, data: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(data.len() + 1);
-    frame.put_u8(channel);
-    frame.put_slice(data);
-    frame.freeze()
-}
-
-/// The last message: how the command ended.
-pub(super) fn exit_status(code: i32) -> Value {
-    if code == 0 {
-        return json!({"metadata": {}, "status": "Success"});
+    /// Reads a message; `None` if it means nothing: it is passed over, as Kubernetes does. `closes` is whether the
+    /// protocol knows the close signal.
+    pub(super) fn read(self, message: &Bytes, closes: bool) -> Option<FromClient> {
+        let (channel, data) = message.split_first()?;
+        match self {
+            Coding::Base64 => {
+                let channel = channel.checked_sub(b'0')?;
+                let data = STANDARD.decode(data).ok()?;
+                Some(FromClient::Data(channel, data.into()))
+            }
+            Coding::Binary if *channel == CLOSE && closes => match data {
+                [channel] => Some(FromClient::Close(*channel)),
+                _ => None,
+            },
+            Coding::Binary => Some(FromClient::Data(*channel, message.slice(1..))),
+        }
     }
-    json!({
-        "metadata": {},
-        "status": "Failure",
-        "message": format!("command terminated with non-zero exit code: exit status {code}"),
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
-    })
-}
 
-/// The last message: the command could not be run.
-pub(super) fn internal_error(problem: &str) -> Value {
-    json!({
-        "metadata": {},
-        "status": "Failure",
-        "message": format!("Internal error occurred: {problem}"),
-        "reason": "InternalError",
-        "details": {"causes": [{"message": problem}]},
-        "code": 500,
-    })
+    /// A message on a channel.
+    pub(super) fn write(self, channel: u8, data: &[u8]) -> Message {
+        match self {
+            Coding::Binary => {
+                let mut frame = BytesMut::with_capacity(data.len() + 1);
+                frame.put_u8(channel);
+                frame.put_slice(data);
+                Message::Binary(frame.freeze())
+            }
+            Coding::Base64 => {
+                let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
+                text.push(char::from(b'0'.saturating_add(channel)));
+                STANDARD.encode_string(data, &mut text);
+                Message::Text(text.into())
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,63 +86,60 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read_of(bytes: &[u8], closes: bool) -> FromClient {
-        read(&Bytes::copy_from_slice(bytes), closes)
+    fn read_of(coding: Coding, bytes: &[u8], closes: bool) -> Option<FromClient> {
+        coding.read(&Bytes::copy_from_slice(bytes), closes)
+    }
+
+    fn data(channel: u8, data: &'static [u8]) -> Option<FromClient> {
+        Some(FromClient::Data(channel, Bytes::from_static(data)))
     }
 
     #[test]
     fn messages_are_read_by_their_channel() {
-        assert_eq!(
-            read_of(b"\x00ls\n", true),
-            FromClient::Stdin(Bytes::from_static(b"ls\n"))
-        );
-        assert_eq!(
-            read_of(b"\x04{\"Width\":120,\"Height\":40}", true),
-            FromClient::Resize(TerminalSize {
-                width: 120,
-                height: 40
-            })
-        );
-        for nothing in [
-            &b""[..],
-            b"\x00",
-            b"\x01out",
-            b"\x04{}",
-            b"\x04{\"Width\":99999,\"Height\":1}",
-            b"\x09x",
-        ] {
-            assert_eq!(read_of(nothing, true), FromClient::Nothing, "{nothing:?}");
+        let read = |bytes: &[u8]| read_of(Coding::Binary, bytes, true);
+        assert_eq!(read(b"\x00ls\n"), data(STDIN, b"ls\n"));
+        assert_eq!(read(b"\x04{}"), data(RESIZE, b"{}"));
+        assert_eq!(read(b"\xff\x00"), Some(FromClient::Close(STDIN)));
+        for nothing in [&b""[..], b"\xff", b"\xff\x00\x00"] {
+            assert_eq!(read(nothing), None, "{nothing:?}");
         }
     }
 
     #[test]
-    fn only_version_five_closes_standard_input() {
-        assert_eq!(read_of(b"\xff\x00", true), FromClient::StdinEnd);
-        assert_eq!(read_of(b"\xff\x00", false), FromClient::Nothing);
-        assert_eq!(read_of(b"\xff\x01", true), FromClient::Nothing);
-        assert_eq!(read_of(b"\xff", true), FromClient::Nothing);
+    fn only_version_5_knows_the_close_signal() {
+        assert_eq!(
+            read_of(Coding::Binary, b"\xff\x00", false),
+            data(CLOSE, b"\x00")
+        );
     }
 
     #[test]
-    fn the_exit_code_is_where_clients_look_for_it() {
-        let status = exit_status(3);
-        assert_eq!(status["reason"], "NonZeroExitCode");
+    fn base64_has_digits_for_channels() {
+        let read = |bytes: &[u8]| read_of(Coding::Base64, bytes, false);
+        assert_eq!(read(b"0bHMK"), data(STDIN, b"ls\n"));
+        for nothing in [&b""[..], b"\x00bHMK", b"0b"] {
+            assert_eq!(read(nothing), None, "{nothing:?}");
+        }
         assert_eq!(
-            status["details"]["causes"],
-            json!([{"reason": "ExitCode", "message": "3"}])
+            Coding::Base64.write(STDOUT, b"ls\n"),
+            Message::Text("1bHMK".into())
         );
-        assert_eq!(exit_status(0)["status"], "Success");
     }
 
     proptest! {
         #[test]
-        fn any_message_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..40), closes: bool) {
-            let _ = read_of(&bytes, closes);
+        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..100), closes: bool, base64: bool) {
+            let coding = if base64 { Coding::Base64 } else { Coding::Binary };
+            let _ = read_of(coding, &bytes, closes);
         }
 
         #[test]
-        fn what_is_framed_for_standard_input_is_read_back(data in proptest::collection::vec(any::<u8>(), 1..40)) {
-            prop_assert_eq!(read(&frame(STDIN, &data), true), FromClient::Stdin(Bytes::from(data)));
+        fn messages_survive_the_way(
+            channel in 0u8..10, bytes in proptest::collection::vec(any::<u8>(), 0..100), base64: bool
+        ) {
+            let coding = if base64 { Coding::Base64 } else { Coding::Binary };
+            let message = coding.write(channel, &bytes).into_data();
+            prop_assert_eq!(coding.read(&message, true), Some(FromClient::Data(channel, bytes.into())));
         }
     }
 }

@@ -1,13 +1,23 @@
-//! The kubelet API of the node: logs, exec and attach for the API server, over HTTPS with client certificates.
+//! The kubelet API of the node: logs, exec, attach and port forwarding for the API server, over HTTPS with client
+//! certificates.
 //! Source: `pkg/kubelet/server/server.go`.
 
 mod attachment;
+mod conversation;
+mod ending;
 mod frames;
 mod logs;
+mod over_spdy;
+mod over_websocket;
+mod port_forward;
 mod request;
 mod serve;
+mod sizes;
+mod spdy;
+mod upgrade;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,6 +32,10 @@ pub use serve::{Listener, serve};
 
 use crate::controller::PodTable;
 use crate::runtime::{ContainerPhase, Runtime};
+
+/// A conversation in which nothing happens for so long is over: the kubelet's default
+/// `streamingConnectionIdleTimeout`.
+const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Whether the client showed a certificate of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +78,11 @@ fn router(answers: Arc<Answers>) -> Router {
         )
         .route(
             "/portForward/{namespace}/{pod}",
-            get(port_forward).post(port_forward),
+            get(port_forward::port_forward).post(port_forward::port_forward),
         )
         .route(
             "/portForward/{namespace}/{pod}/{uid}",
-            get(port_forward).post(port_forward),
+            get(port_forward::port_forward).post(port_forward::port_forward),
         )
         .layer(middleware::from_fn(authenticate))
         .with_state(answers)
@@ -80,11 +94,6 @@ async fn authenticate(request: Request, next: Next) -> Response {
         // Whatever says nothing of the client is not let in.
         _ => (StatusCode::UNAUTHORIZED, "Unauthorized").into_response(),
     }
-}
-
-async fn port_forward() -> Response {
-    let message = "port-forward is not supported by seaway yet; Services and Pods are reached directly from this machine";
-    (StatusCode::NOT_IMPLEMENTED, message).into_response()
 }
 
 async fn pods(State(answers): State<Arc<Answers>>) -> Response {

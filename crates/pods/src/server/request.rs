@@ -1,6 +1,6 @@
 //! Which container of which Pod a request is about.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
@@ -13,6 +13,7 @@ use crate::runtime::{Container, ContainerPhase};
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     pub(super) message: String,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
 }
 
 impl Refused {
@@ -20,6 +21,7 @@ impl Refused {
         Refused {
             status,
             message: message.into(),
+            headers: Vec::new(),
         }
     }
 
@@ -28,7 +30,12 @@ impl Refused {
     }
 
     pub(super) fn response(self) -> Response {
-        (self.status, self.message).into_response()
+        let mut response = (self.status, self.message).into_response();
+        for (name, value) in self.headers {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().append(name, value);
+        }
+        response
     }
 }
 
@@ -44,18 +51,25 @@ fn attempts(answers: &Answers, pod: &Pod, name: &str) -> Result<Vec<Container>, 
     Ok(attempts)
 }
 
+/// The Pod of that name.
+pub(super) fn pod_named(
+    answers: &Answers,
+    namespace: &str,
+    pod: &str,
+) -> Result<std::sync::Arc<Pod>, Refused> {
+    answers.pods.find(namespace, pod).ok_or_else(|| {
+        let message = format!("pod {pod:?} does not exist");
+        Refused::new(StatusCode::NOT_FOUND, message)
+    })
+}
+
 fn pod_of(
     answers: &Answers,
     namespace: &str,
     pod: &str,
     container: &str,
 ) -> Result<std::sync::Arc<Pod>, Refused> {
-    let found = answers.pods.find(namespace, pod).ok_or_else(|| {
-        Refused::new(
-            StatusCode::NOT_FOUND,
-            format!("pod {namespace}/{pod} does not exist"),
-        )
-    })?;
+    let found = pod_named(answers, namespace, pod)?;
     if found
         .spec
         .as_ref()
@@ -122,7 +136,8 @@ fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
         .init_container_statuses
         .iter()
         .flatten()
-        .chain(status.container_statuses.iter().flatten());
+        .chain(status.container_statuses.iter().flatten())
+        .chain(status.ephemeral_container_statuses.iter().flatten());
     all.into_iter().find(|status| status.name == container)
 }
 
@@ -133,19 +148,13 @@ fn waits(pod: &Pod, container: &str) -> bool {
 }
 
 fn waiting_reason(pod: &Pod, container: &str) -> String {
-    let state = status_of(pod, container).and_then(|status| status.state.clone());
-    let waiting = state.and_then(|state| state.waiting);
-    match waiting.and_then(|waiting| Some((waiting.reason?, waiting.message))) {
-        Some((reason, Some(message))) if reason.contains("Image") => {
-            let what = if reason == "ErrImagePull" {
-                "image can't be pulled"
-            } else {
-                "trying and failing to pull image"
-            };
-            // kubectl shows the reason; what went wrong is in the Events too.
-            format!("{what}: {message}")
-        }
-        Some((reason, _)) => reason,
-        None => "ContainerCreating".to_owned(),
+    let waiting = status_of(pod, container)
+        .and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    match waiting {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
     }
+    .to_owned()
 }
