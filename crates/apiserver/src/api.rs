@@ -25,6 +25,8 @@ pub(crate) struct Api {
     pub(crate) nodes: Nodes,
     /// What watchers of the latest events are sent.
     pub(crate) lines: Lines,
+    /// How the servers in Pods are reached that speak TLS.
+    pub(crate) backends: tokio_rustls::TlsConnector,
     /// How often watches that want bookmarks get one.
     pub(crate) bookmarks: Duration,
     /// Ends what would not end by itself.

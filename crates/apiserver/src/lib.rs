@@ -14,7 +14,7 @@
 //! `custom_resources` serves the kinds that come as CustomResourceDefinitions.
 //!
 //! `discovery` and `openapi` tell clients what there is, `bootstrap` makes what every cluster has, [`pki`] the
-//! credentials, and `node` reaches the agents of nodes.
+//! credentials, `node` reaches the agents of nodes, and `proxy` whoever serves in a Pod.
 
 pub mod admission;
 mod api;
@@ -41,6 +41,7 @@ mod path;
 pub mod pki;
 mod pod;
 mod protobuf;
+mod proxy;
 mod query;
 mod registry;
 mod reply;
@@ -52,6 +53,7 @@ mod strict_json;
 mod subresource;
 mod table;
 mod tls;
+mod tunnel;
 mod verbs;
 mod yaml;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::api::Api;
 use crate::object::text;
+use crate::reply::BodyError;
 use crate::status::ApiError;
 
 /// How long a node may take to answer a connection.
@@ -33,8 +33,14 @@ pub(crate) struct Nodes {
 /// Where a node's agent listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    address: IpAddr,
-    port: u16,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::net::SocketAddr::new(self.address, self.port).fmt(f)
+    }
 }
 
 impl Nodes {
@@ -44,13 +50,17 @@ impl Nodes {
         }
     }
 
-    /// Sends a request without a body to a node and returns its answer. The connection lives as long as the answer,
-    /// or as long as what it is upgraded to.
-    pub(crate) async fn ask(
+    /// Sends a request to a node and returns its answer. The connection lives as long as the answer, or as long as
+    /// what it is upgraded to.
+    pub(crate) async fn ask<B>(
         &self,
         place: Place,
-        mut request: Request<Empty<Bytes>>,
-    ) -> Result<Response<Incoming>, ApiError> {
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
         let at = std::net::SocketAddr::new(place.address, place.port);
         let failed = |why: &dyn std::fmt::Display| {
             ApiError::new(

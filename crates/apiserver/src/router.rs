@@ -21,6 +21,7 @@ use crate::negotiate::{Accept, Encoding, Endpoint};
 use crate::options::Options;
 use crate::path::{Place, Target};
 use crate::pod;
+use crate::proxy::{self, Door};
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::reply::{self, Reply};
@@ -67,7 +68,7 @@ fn passes_through(path: &str) -> bool {
             place.subresource.as_str(),
             "log" | "exec" | "attach" | "portforward" | "proxy"
         ),
-        _ => path.contains("/proxy/"),
+        _ => Door::parse(path).is_some(),
     }
 }
 
@@ -113,6 +114,9 @@ async fn route(
     let Some(user) = user else {
         return Err(ApiError::unauthorized());
     };
+    if let Some(door) = Door::parse(request.uri().path()) {
+        return proxy::serve(api, &door, request).await;
+    }
     let place = match target {
         None => return Ok(reply::nothing_there()),
         Some(Target::Objects(place)) => place,

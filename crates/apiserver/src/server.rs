@@ -1,6 +1,6 @@
 //! Listening, and serving each connection: TLS, who the client is, HTTP/1.1 or 2.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +84,10 @@ impl Default for Tuning {
     }
 }
 
+/// The address of a client, among what its requests carry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// An API server that is ready: connections to it wait until [`Server::run`] takes them.
 pub struct Server {
     api: Arc<Api>,
@@ -155,6 +159,7 @@ impl Server {
             admission: Chain::new(plugins),
             nodes: Nodes::new(tls::to_nodes(&config.pki)?),
             lines: Lines::default(),
+            backends: tls::to_backends()?,
             bookmarks: tuning.bookmarks,
             shutdown: shutdown.clone(),
         });
@@ -273,6 +278,7 @@ impl Accept {
         {
             tracing::debug!(%error, "cannot set options of a connection");
         }
+        let peer = stream.peer_addr().ok().map(|peer| Peer(peer.ip()));
         let stream = match tokio::time::timeout(PATIENCE, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%error, "no TLS connection"),
@@ -283,7 +289,10 @@ impl Accept {
             .1
             .peer_certificates()
             .and_then(|chain| self.authenticator.user(chain));
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let (api, user) = (Arc::clone(&self.api), user.clone());
             async move { Ok::<_, std::convert::Infallible>(router::handle(api, user, request).await) }
         });

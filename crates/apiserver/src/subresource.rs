@@ -15,9 +15,10 @@ pub(crate) struct Subresource {
 }
 
 const STREAM: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// All of them, by resource and name.
-pub(crate) const SUBRESOURCES: [Subresource; 8] = [
+pub(crate) const SUBRESOURCES: &[Subresource] = &[
     Subresource {
         resource: "",
         name: "bindings",
@@ -31,6 +32,13 @@ pub(crate) const SUBRESOURCES: [Subresource; 8] = [
         kind: "Namespace",
         group_version: None,
         verbs: &["update"],
+    },
+    Subresource {
+        resource: "nodes",
+        name: "proxy",
+        kind: "NodeProxyOptions",
+        group_version: None,
+        verbs: PROXY,
     },
     Subresource {
         resource: "pods",
@@ -73,5 +81,19 @@ pub(crate) const SUBRESOURCES: [Subresource; 8] = [
         kind: "PodPortForwardOptions",
         group_version: None,
         verbs: STREAM,
+    },
+    Subresource {
+        resource: "pods",
+        name: "proxy",
+        kind: "PodProxyOptions",
+        group_version: None,
+        verbs: PROXY,
+    },
+    Subresource {
+        resource: "services",
+        name: "proxy",
+        kind: "ServiceProxyOptions",
+        group_version: None,
+        verbs: PROXY,
     },
 ];

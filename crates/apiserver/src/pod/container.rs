@@ -6,9 +6,6 @@ use serde_json::Value;
 use crate::object::text;
 use crate::status::ApiError;
 
-/// Names the container that is meant when the client names none. Source: well-known annotations.
-const DEFAULT: &str = "kubectl.kubernetes.io/default-container";
-
 /// The container of that name, or the one that is meant without a name.
 pub(super) fn choose<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a str, ApiError> {
     let pod_name = text(pod, "/metadata/name");
@@ -26,13 +23,6 @@ pub(super) fn choose<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a s
         return Err(ApiError::bad_request(format!(
             "container {asked} is not valid for pod {pod_name}"
         )));
-    }
-    let annotated = pod
-        .pointer("/metadata/annotations")
-        .and_then(|a| a.get(DEFAULT))
-        .and_then(Value::as_str);
-    if let Some(name) = annotated.filter(|name| exists(name)) {
-        return Ok(name);
     }
     match containers.as_slice() {
         [] => Err(ApiError::bad_request(format!(
@@ -73,7 +63,7 @@ mod tests {
     fn the_only_container_is_meant_and_of_several_one_must_be_named() {
         let one = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}});
         assert_eq!(choose(&one, None), Ok("a"));
-        let mut two = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}],
+        let two = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}],
             "initContainers": [{"name": "i"}]}});
         assert_eq!(
             choose(&two, None).unwrap_err().message,
@@ -84,7 +74,5 @@ mod tests {
             choose(&two, Some("c")).unwrap_err().message,
             "container c is not valid for pod p"
         );
-        two["metadata"]["annotations"] = json!({DEFAULT: "b"});
-        assert_eq!(choose(&two, None), Ok("b"));
     }
 }

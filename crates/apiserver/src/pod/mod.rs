@@ -3,6 +3,8 @@
 mod binding;
 mod container;
 mod eviction;
+mod log;
+mod refusal;
 mod stream;
 
 use http::{Method, Request, StatusCode};
@@ -29,7 +31,7 @@ pub(crate) async fn subresource(
             let (media_type, text) = router::text(request).await?;
             eviction::evict(call, &media_type, &text).await
         }
-        ("log", Method::GET) => stream::log(call).await,
+        ("log", Method::GET) => log::log(call).await,
         ("exec" | "attach" | "portforward", Method::GET | Method::POST) => {
             stream::upgrade(call, request).await
         }
