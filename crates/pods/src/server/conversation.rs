@@ -8,6 +8,7 @@ use futures::SinkExt as _;
 use futures::stream::SplitSink;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::ending;
@@ -21,8 +22,8 @@ use crate::runtime::{
 /// How long a client may take to hang up after the end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How long what a container answers to the last of an input is waited for.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// An attach that is over ends when the container has said nothing for so long: it may answer the last of the input.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,15 +137,6 @@ impl Voice {
     }
 }
 
-/// Why a client is not listened to any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// It hung up.
-    Gone,
-    /// It is still there, but the end of its input is the end of its attaching.
-    Detached,
-}
-
 /// Carries everything both ways until the process ends or the client goes. Without `stdin_once` an attach ends with
 /// its input, as with containerd.
 pub(super) async fn carry(
@@ -161,23 +153,11 @@ pub(super) async fn carry(
                 return;
             }
             let detaches = kind == Kind::Attach && !stdin_once;
+            let detached = CancellationToken::new();
             let (voice, heard) = (&mut client.voice, &mut client.heard);
-            let ended = tokio::select! {
-                status = from_process(voice, &mut output, kind, streams) => Ok(status),
-                why = from_client(heard, input, streams.stdin, detaches) => Err(why),
-            };
-            match ended {
-                Ok(status) => status,
-                Err(Left::Gone) => None,
-                Err(Left::Detached) => {
-                    let rest = from_process(voice, &mut output, kind, streams);
-                    let said = tokio::time::timeout(LAST_WORDS, rest).await;
-                    Some(
-                        said.ok()
-                            .flatten()
-                            .unwrap_or_else(|| ending::exit_status(0)),
-                    )
-                }
+            tokio::select! {
+                status = from_process(voice, &mut output, kind, streams, &detached) => status,
+                () = from_client(heard, input, streams.stdin, detaches.then_some(&detached)) => None,
             }
         }
         Err(error) => {
@@ -203,16 +183,26 @@ pub(super) async fn tell(client: Client, status: &Value) {
     let _ = tokio::time::timeout(LINGER, hearing).await;
 }
 
-/// Sends what the process writes; the status to end with, or `None` when the client is gone. May be called again after
-/// it was cancelled.
+/// Sends what the process writes; the status to end with, or `None` when the client is gone. When the client has
+/// detached, its silence is the end as well.
 async fn from_process(
     voice: &mut Voice,
     output: &mut SessionOutput,
     kind: Kind,
     streams: Streams,
+    detached: &CancellationToken,
 ) -> Option<Value> {
     loop {
-        let said = match output.next().await {
+        let event = if detached.is_cancelled() {
+            let heard = tokio::time::timeout(SILENCE, output.next()).await;
+            heard.unwrap_or(Ok(None))
+        } else {
+            tokio::select! {
+                event = output.next() => event,
+                () = detached.cancelled() => continue,
+            }
+        };
+        let said = match event {
             Ok(Some(SessionEvent::Stdout(data))) if streams.stdout => voice.stdout(data).await,
             Ok(Some(SessionEvent::Stderr(data))) if streams.stderr => voice.stderr(data).await,
             Ok(Some(SessionEvent::Stdout(_) | SessionEvent::Stderr(_))) => Ok(()),
@@ -227,24 +217,28 @@ async fn from_process(
     }
 }
 
-/// Feeds the process until the client is gone, or detaches where the end of its input means that.
+/// Feeds the process; returns when the client is gone. `detached` is told of the end of the input where that means that
+/// the client has detached.
 async fn from_client(
     heard: &mut mpsc::Receiver<Heard>,
     mut input: SessionInput,
     stdin: bool,
-    detaches: bool,
-) -> Left {
+    detached: Option<&CancellationToken>,
+) {
     let mut open = stdin;
     while let Some(heard) = heard.recv().await {
         let result = match heard {
             Heard::Stdin(data) if open => input.write(&data).await,
             Heard::Received(received) if open => input.write(&received.data).await,
             Heard::StdinEnd if open => {
-                if detaches {
-                    return Left::Detached;
-                }
                 open = false;
-                input.close().await
+                match detached {
+                    Some(detached) => {
+                        detached.cancel();
+                        Ok(())
+                    }
+                    None => input.close().await,
+                }
             }
             Heard::Resize(size) => input.resize(size).await,
             Heard::Stdin(_) | Heard::Received(_) | Heard::StdinEnd => Ok(()),
@@ -255,5 +249,4 @@ async fn from_client(
             open = false;
         }
     }
-    Left::Gone
 }

@@ -32,6 +32,7 @@ pub(super) struct Speaker {
     stdin: Option<Output>,
     stdout: Option<Output>,
     stderr: Option<Output>,
+    resize: Option<Output>,
     status: bool,
 }
 
@@ -51,7 +52,12 @@ impl Speaker {
     pub(super) async fn end(mut self, status: &Value) {
         // The client reads the outputs to their end before it looks at the status; the end of standard input tells
         // it to send no more.
-        let outputs = [&mut self.stdout, &mut self.stderr, &mut self.stdin];
+        let outputs = [
+            &mut self.stdout,
+            &mut self.stderr,
+            &mut self.stdin,
+            &mut self.resize,
+        ];
         for output in outputs.into_iter().flatten() {
             let _ = output.finish().await;
         }
@@ -120,7 +126,7 @@ async fn open(mut session: Session, protocol: &str, streams: Streams) -> Result<
     session.take_no_more();
     let error = opened.error.ok_or(Gone)?;
     let (stdin, stdin_end) = split(opened.stdin);
-    let (resize, _) = split(opened.resize);
+    let (resize, resize_end) = split(opened.resize);
     let (said, heard) = mpsc::channel(8);
     tokio::spawn(listen(said, stdin, resize, session.closed()));
     let voice = Voice::Spdy(Speaker {
@@ -129,6 +135,7 @@ async fn open(mut session: Session, protocol: &str, streams: Streams) -> Result<
         stdin: stdin_end,
         stdout: split(opened.stdout).1,
         stderr: split(opened.stderr).1,
+        resize: resize_end,
         status: protocol == V4,
     });
     Ok(Client { heard, voice })
