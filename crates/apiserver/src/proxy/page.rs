@@ -83,11 +83,14 @@ pub(super) fn with_links(body: Body, links: Links, packing: Packing) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
+/// What unpacks a page, and what packs it again.
+type Repacked<D, E> = Box<(D, E)>;
+
 /// Unpacks a page, changes it and packs it again.
 enum Press<F: FnMut(&str) -> Option<String>> {
     Plain(Page<F>),
-    Gzip(Box<(MultiGzDecoder<Pages<F>>, GzEncoder<Vec<u8>>)>),
-    Deflate(Box<(DeflateDecoder<Pages<F>>, DeflateEncoder<Vec<u8>>)>),
+    Gzip(Repacked<MultiGzDecoder<Pages<F>>, GzEncoder<Vec<u8>>>),
+    Deflate(Repacked<DeflateDecoder<Pages<F>>, DeflateEncoder<Vec<u8>>>),
 }
 
 /// A page behind a decoder.
