@@ -14,6 +14,7 @@ use crate::object::api_version;
 use crate::protobuf;
 use crate::status::ApiError;
 use crate::strict_json;
+use crate::yaml;
 
 /// Bytes of a body. Source: `k8s.io/apiserver`, `MaxRequestBodyBytes` (what etcd takes, twice over).
 pub(crate) const LIMIT: usize = 3 << 20;
@@ -29,8 +30,23 @@ const READ: [&str; 3] = [
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) object: Value,
-    /// Paths of fields that were given more than once.
+    /// Paths of fields that were given more than once in JSON.
     pub(crate) duplicates: Vec<String>,
+    /// Keys that were given more than once in YAML, with their lines.
+    pub(crate) yaml_duplicates: Vec<String>,
+    /// The JSON that the object was read from; empty if it was something else.
+    pub(crate) source: Vec<u8>,
+}
+
+impl Sent {
+    fn plain(object: Value) -> Self {
+        Self {
+            object,
+            duplicates: Vec::new(),
+            yaml_duplicates: Vec::new(),
+            source: Vec::new(),
+        }
+    }
 }
 
 /// Reads the whole body. A client that does not send it in time is not waited for.
@@ -71,11 +87,12 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
 pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sent, ApiError> {
     let mut sent = parse(names.kind, media_type, body)?;
     let version = api_version(names);
+    if sent.object.is_null() {
+        sent.object = Value::Object(serde_json::Map::new());
+    }
     let Value::Object(map) = &mut sent.object else {
-        return Err(unrecognized(
-            names.kind,
-            "json: the object is not a JSON object",
-        ));
+        // Refused by `parse`.
+        return Err(unrecognized(names.kind, "json: not an object", body));
     };
     let given = |name: &str| {
         map.get(name)
@@ -116,20 +133,26 @@ pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sen
 
 /// Reads JSON or YAML of no particular kind. `wanted` is only for the error.
 pub(crate) fn parse(wanted: &str, media_type: &str, body: &[u8]) -> Result<Sent, ApiError> {
-    match media_type {
+    let json = |why: &str| {
+        unrecognized(wanted, &format!("couldn't get version/kind; json parse error: {why}"), body)
+    };
+    let sent = match media_type {
         "application/json" => {
-            let (object, duplicates) =
-                strict_json::parse(body).map_err(|e| unrecognized(wanted, &e.to_string()))?;
-            Ok(Sent { object, duplicates })
+            let (object, duplicates) = strict_json::parse(body).map_err(|e| json(&e))?;
+            Sent {
+                duplicates,
+                source: body.to_vec(),
+                ..Sent::plain(object)
+            }
         }
-        // What a person wrote: a key that is there twice is an error, not a warning, to the YAML parser.
         "application/yaml" => {
-            let object =
-                serde_saphyr::from_slice(body).map_err(|e| unrecognized(wanted, &e.to_string()))?;
-            Ok(Sent {
-                object,
-                duplicates: Vec::new(),
-            })
+            let (object, yaml_duplicates) = yaml::parse(body).map_err(|e| {
+                unrecognized(wanted, &format!("error converting YAML to JSON: {e}"), body)
+            })?;
+            Sent {
+                yaml_duplicates,
+                ..Sent::plain(object)
+            }
         }
         "application/vnd.kubernetes.protobuf" => {
             let object = protobuf::read(body).map_err(|e| {
@@ -137,19 +160,59 @@ pub(crate) fn parse(wanted: &str, media_type: &str, body: &[u8]) -> Result<Sent,
                     "the object provided is unrecognized (must be of type {wanted}): {e}"
                 ))
             })?;
-            Ok(Sent {
-                object,
-                duplicates: Vec::new(),
-            })
+            Sent::plain(object)
         }
-        _ => Err(ApiError::unsupported_media_type(&READ)),
+        _ => return Err(ApiError::unsupported_media_type(&READ)),
+    };
+    typed_as_text(&sent.object).map_or(Ok(sent), |why| Err(json(&why)))
+}
+
+/// What Go says when it looks for the type of something that has none: its own type there is an anonymous struct.
+fn typed_as_text(object: &Value) -> Option<String> {
+    let go = |value: &Value| match value {
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::Null => "null",
+    };
+    match object {
+        Value::Null => None,
+        Value::Object(map) => ["apiVersion", "kind"].into_iter().find_map(|field| {
+            let value = map.get(field).filter(|v| !v.is_string() && !v.is_null())?;
+            Some(format!(
+                "json: cannot unmarshal {} into Go struct field .{field} of type string",
+                go(value)
+            ))
+        }),
+        other => Some(format!(
+            "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            go(other)
+        )),
     }
 }
 
-fn unrecognized(wanted: &str, why: &str) -> ApiError {
+/// Source: `transformDecodeError` in `k8s.io/apiserver/pkg/endpoints/handlers`.
+fn unrecognized(wanted: &str, why: &str, body: &[u8]) -> ApiError {
     ApiError::bad_request(format!(
-        "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse error: {why}"
+        "the object provided is unrecognized (must be of type {wanted}): {why} ({})",
+        summary(body)
     ))
+}
+
+/// The beginning of a body, for people: as text if it may be JSON, otherwise as hexadecimal digits.
+fn summary(body: &[u8]) -> String {
+    const MAX: usize = 30;
+    let (start, dots) = match body.get(..MAX) {
+        Some(start) if body.len() > MAX => (start, " ..."),
+        _ => (body, ""),
+    };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(start)),
+        Some(_) => format!("{}{dots}", hex::encode(start)),
+    }
 }
 
 /// `v1` of `apps/v1`: Kubernetes leaves the group out here.

@@ -28,6 +28,9 @@ mod event;
 mod field_manager;
 mod fields;
 mod finish;
+#[doc(hidden)]
+pub mod fuzzing;
+mod go_syntax;
 mod indent;
 mod list_options;
 mod metadata;

@@ -6,22 +6,59 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads JSON and lists the paths of fields that are given more than once.
-pub(crate) fn parse(text: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
+use crate::go_syntax;
+
+/// Reads JSON and lists the paths of fields that are given more than once. What is no UTF-8 is replaced, as Go does.
+///
+/// # Errors
+/// Why it cannot be read, in Go's words.
+pub(crate) fn parse(text: &[u8]) -> Result<(Value, Vec<String>), String> {
     let mut duplicates = Vec::new();
+    match read(text, &mut duplicates, &mut None) {
+        Ok(value) => Ok((value, duplicates)),
+        Err(_) if std::str::from_utf8(text).is_err() => {
+            parse(String::from_utf8_lossy(text).as_bytes())
+        }
+        Err(error) => Err(go_syntax::error(text).unwrap_or_else(|| {
+            if error.to_string().starts_with("recursion limit") {
+                "exceeded max depth".to_owned()
+            } else {
+                error.to_string()
+            }
+        })),
+    }
+}
+
+/// The paths of all fields in the order in which they stand in the text, each as often as it is there.
+pub(crate) fn paths(text: &[u8]) -> Vec<String> {
+    let mut paths = Some(Vec::new());
+    let text = String::from_utf8_lossy(text);
+    // What cannot be read was refused before.
+    let _ = read(text.as_bytes(), &mut Vec::new(), &mut paths);
+    paths.unwrap_or_default()
+}
+
+fn read(
+    text: &[u8],
+    duplicates: &mut Vec<String>,
+    paths: &mut Option<Vec<String>>,
+) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Node {
         path: String::new(),
-        duplicates: &mut duplicates,
+        duplicates,
+        paths,
     }
     .deserialize(&mut deserializer)?;
     deserializer.end()?;
-    Ok((value, duplicates))
+    Ok(value)
 }
 
 struct Node<'a> {
     path: String,
     duplicates: &'a mut Vec<String>,
+    /// Every path, if anybody wants to know.
+    paths: &'a mut Option<Vec<String>>,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -84,6 +121,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             match sequence.next_element_seed(Node {
                 path,
                 duplicates: &mut *self.duplicates,
+                paths: &mut *self.paths,
             })? {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
@@ -99,12 +137,16 @@ impl<'de> Visitor<'de> for Node<'_> {
             } else {
                 format!("{}.{key}", self.path)
             };
+            if let Some(paths) = self.paths {
+                paths.push(path.clone());
+            }
             if map.contains_key(&key) {
                 self.duplicates.push(path.clone());
             }
             let value = entries.next_value_seed(Node {
                 path,
                 duplicates: &mut *self.duplicates,
+                paths: &mut *self.paths,
             })?;
             map.insert(key, value);
         }

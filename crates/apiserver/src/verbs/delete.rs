@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use seaway_objects::field::{FieldError, FieldErrors};
+use seaway_objects::kind::Names;
 use seaway_store::{Error as StoreError, Expectation, Record, Write};
 
 use crate::admission::{Operation, Stage, Undo};
@@ -13,6 +15,7 @@ use crate::api::{Call, store_error};
 use crate::list_options::ListOptions;
 use crate::metadata;
 use crate::object::{self, text};
+use crate::options;
 use crate::reply::{self, Reply};
 use crate::status::{self, ApiError};
 use crate::verbs::get::answer;
@@ -57,6 +60,62 @@ struct Preconditions {
     resource_version: Option<String>,
 }
 
+/// What a deletion that cannot be read is told: only the cause.
+fn without_summary(mut error: ApiError) -> ApiError {
+    if let Some((_, cause)) = error.message.split_once("(must be of type DeleteOptions): ") {
+        let cause = cause.rsplit_once(" (").map_or(cause, |(cause, _)| cause);
+        error.message = cause.to_owned();
+    }
+    error
+}
+
+/// Refuses options of the wrong types, in Go's words.
+fn check_types(sent: &Value) -> Result<(), ApiError> {
+    let wrong = |owner: &str, at: &str, value: &Value, go: &str| {
+        let what = match value {
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(n) => format!("number {n}"),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            _ => "object".to_owned(),
+        };
+        Err(ApiError::bad_request(format!(
+            "json: cannot unmarshal {what} into Go struct field {owner}.{at} of type {go}"
+        )))
+    };
+    let given = |map: &Value, field: &str| map.get(field).filter(|v| !v.is_null()).cloned();
+    let fits = |go: &str, value: &Value| match go {
+        "int64" => value.is_i64(),
+        "bool" => value.is_boolean(),
+        "[]string" => value
+            .as_array()
+            .is_some_and(|list| list.iter().all(Value::is_string)),
+        _ => value.is_string(),
+    };
+    for (field, go) in [
+        ("gracePeriodSeconds", "int64"),
+        ("orphanDependents", "bool"),
+        ("propagationPolicy", "v1.DeletionPropagation"),
+        ("dryRun", "[]string"),
+    ] {
+        if let Some(value) = given(sent, field).filter(|v| !fits(go, v)) {
+            return wrong("DeleteOptions", field, &value, go);
+        }
+    }
+    let Some(preconditions) = given(sent, "preconditions") else {
+        return Ok(());
+    };
+    if !preconditions.is_object() {
+        return wrong("DeleteOptions", "preconditions", &preconditions, "v1.Preconditions");
+    }
+    for (field, go) in [("uid", "types.UID"), ("resourceVersion", "string")] {
+        if let Some(value) = given(&preconditions, field).filter(|v| !v.is_string()) {
+            return wrong("Preconditions", &format!("preconditions.{field}"), &value, go);
+        }
+    }
+    Ok(())
+}
+
 /// What became of the object.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -69,56 +128,45 @@ pub(crate) enum Outcome {
 impl Options {
     /// From the body, or from the parameters if there is none.
     pub(crate) fn read(call: &Call<'_>, media_type: &str, body: &[u8]) -> Result<Self, ApiError> {
-        let mut options = if body.iter().all(u8::is_ascii_whitespace) {
+        let options = if body.is_empty() {
             Self {
                 grace_period_seconds: call.query.number("gracePeriodSeconds")?,
                 orphan_dependents: call.query.optional_flag("orphanDependents"),
                 propagation_policy: call.query.text("propagationPolicy").map(str::to_owned),
+                dry_run: call.query.all("dryRun").map(str::to_owned).collect(),
                 ..Self::default()
             }
         } else {
-            let sent = crate::body::parse("DeleteOptions", media_type, body)?;
-            serde_json::from_value(sent.object)
-                .map_err(|e| ApiError::bad_request(format!("DeleteOptions cannot be read: {e}")))?
+            let sent = crate::body::parse("DeleteOptions", media_type, body)
+                .map_err(without_summary)?;
+            check_types(&sent.object)?;
+            serde_json::from_value(sent.object).map_err(|e| ApiError::bad_request(e.to_string()))?
         };
-        if call.query.dry_run()? {
-            options.dry_run = vec!["All".to_owned()];
-        }
         options.validate()?;
         Ok(options)
     }
 
+    /// Source: `ValidateDeleteOptions` in `k8s.io/apimachinery/pkg/apis/meta/v1/validation`.
     fn validate(&self) -> Result<(), ApiError> {
-        let refuse = |field: &str, reason: &str, message: &str| {
-            let text = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {field}: {message}");
-            let mut error = ApiError::new(422, "Invalid", text).with_cause(reason, message, field);
-            if let Some(details) = &mut error.details {
-                "meta.k8s.io".clone_into(&mut details.group);
-                "DeleteOptions".clone_into(&mut details.kind);
+        let mut errors = FieldErrors::new();
+        if let Some(policy) = &self.propagation_policy {
+            if self.orphan_dependents.is_some() {
+                errors.push(FieldError::invalid(
+                    "propagationPolicy",
+                    policy,
+                    "orphanDependents and deletionPropagation cannot be both set",
+                ));
             }
-            Err(error)
-        };
-        if self.orphan_dependents.is_some() && self.propagation_policy.is_some() {
-            let message =
-                "Invalid value: \"\": orphanDependents and deletionPropagation cannot be both set";
-            return refuse("propagationPolicy", "FieldValueInvalid", message);
+            if !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan") {
+                errors.push(FieldError::not_supported(
+                    "propagationPolicy",
+                    policy,
+                    &["Foreground", "Background", "Orphan", "nil"],
+                ));
+            }
         }
-        if let Some(policy) = &self.propagation_policy
-            && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
-        {
-            let message = format!(
-                "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-            );
-            return refuse("propagationPolicy", "FieldValueNotSupported", &message);
-        }
-        if self.dry_run.iter().any(|d| d != "All") {
-            return refuse(
-                "dryRun",
-                "FieldValueNotSupported",
-                "Unsupported value: supported values: \"All\"",
-            );
-        }
-        Ok(())
+        errors.extend(options::check_dry_run(&self.dry_run));
+        options::refuse("DeleteOptions", &errors)
     }
 
     fn is_dry(&self) -> bool {
@@ -157,6 +205,9 @@ pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Reply, 
         Outcome::Gone(object) if !ANSWERED_WITH_OBJECT.contains(&(names.group, names.plural)) => {
             let status = status::deleted(names, call.name, text(&object, "/metadata/uid"));
             Ok(reply::value(StatusCode::OK, call.accept.encoding, &status))
+        }
+        Outcome::Going(object) if options.orphan_dependents == Some(false) => {
+            answer(call, StatusCode::ACCEPTED, object)
         }
         Outcome::Gone(object) | Outcome::Going(object) => answer(call, StatusCode::OK, object),
     }
@@ -328,16 +379,33 @@ fn set_finalizer(object: &mut Value, name: &str, wanted: bool) {
     }
 }
 
+/// Source: `BeforeDelete` in `k8s.io/apiserver/pkg/registry/rest`, which names the kind where others name the
+/// resource; Namespaces have a check of their own.
 fn check_preconditions(call: &Call<'_>, options: &Options, object: &Value) -> Result<(), ApiError> {
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };
-    let conflict = |why: String| Err(ApiError::conflict(call.resource.names, call.name, &why));
+    let names = call.resource.names;
+    let is_namespace = (names.group, names.plural) == ("", "namespaces");
+    let conflict = |what: &str, wanted: &str, found: &str, hint: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {hint}"
+        );
+        if is_namespace {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            return Err(ApiError::conflict(names, call.name, &why));
+        }
+        let names = Names {
+            plural: names.kind,
+            ..names.clone()
+        };
+        Err(ApiError::conflict(&names, call.name, &why))
+    };
     let uid = text(object, "/metadata/uid");
     if let Some(wanted) = preconditions.uid.as_deref().filter(|wanted| *wanted != uid) {
-        return conflict(format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
-        ));
+        return conflict("UID", wanted, uid, "deleted and then recreated");
     }
     let version = object::version(object);
     if let Some(wanted) = preconditions
@@ -345,9 +413,7 @@ fn check_preconditions(call: &Call<'_>, options: &Options, object: &Value) -> Re
         .as_deref()
         .filter(|wanted| *wanted != version)
     {
-        return conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
-        ));
+        return conflict("ResourceVersion", wanted, version, "modified");
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ impl Patch {
             ("application/json-patch+json", _) => {
                 let (operations, strict) =
                     parse("error decoding patch: ", "[]handlers.jsonPatchOp")?;
+                operation_types(&operations)?;
                 let mut wrong = strict_operations(&operations);
                 wrong.extend(strict.into_iter().map(|path| duplicate(&path)));
                 let wrong = wrong.into_iter().map(|w| format!("json patch {w}"));
@@ -256,6 +257,37 @@ impl Patch {
 
 fn duplicate(path: &str) -> String {
     format!("duplicate field {path:?}")
+}
+
+/// What is wrong with an operation for Go's type of it; its library alone would not care.
+fn operation_types(operations: &Value) -> Result<(), ApiError> {
+    let what = |value: &Value| match value {
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::Null => "null",
+    };
+    let refuse = |what: &str, whereof: String| {
+        Err(ApiError::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {what} into Go {whereof}"
+        )))
+    };
+    for operation in operations.as_array().into_iter().flatten() {
+        let Some(members) = operation.as_object() else {
+            if operation.is_null() {
+                continue;
+            }
+            return refuse(what(operation), "value of type handlers.jsonPatchOp".to_owned());
+        };
+        for field in ["op", "path", "from"] {
+            if let Some(value) = members.get(field).filter(|v| !v.is_string() && !v.is_null()) {
+                return refuse(what(value), format!("struct field jsonPatchOp.{field} of type string"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Members that operations of a JSON Patch do not have.

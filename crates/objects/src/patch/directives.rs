@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use crate::go_text;
 
 /// In a map: `replace` it, `delete` it, or `merge` it. In an element of a list: the same for the element.
 pub(super) const PATCH: &str = "$patch";
@@ -18,27 +19,30 @@ pub(super) const ELEMENT_ORDER: &str = "$setElementOrder/";
 /// What `$patch` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patch {
-    Merge,
+    /// Nothing: there is none.
+    Absent,
     Replace,
     Delete,
+    /// Only in lists, and there only to be refused.
+    Merge,
 }
 
-/// What `$patch` of the map says; merging when there is none.
+/// What `$patch` of the map says.
 pub(super) fn patch(map: &Map<String, Value>) -> Result<Patch, PatchError> {
     match map.get(PATCH) {
-        None => Ok(Patch::Merge),
-        Some(Value::String(word)) => match word.as_str() {
-            "merge" => Ok(Patch::Merge),
-            "replace" => Ok(Patch::Replace),
-            "delete" => Ok(Patch::Delete),
-            other => Err(PatchError::Malformed(format!(
-                "unknown patch type found: {other}"
-            ))),
-        },
-        Some(other) => Err(PatchError::Malformed(format!(
-            "unknown patch type found: {other}"
-        ))),
+        None => Ok(Patch::Absent),
+        Some(Value::String(word)) if word == "merge" => Ok(Patch::Merge),
+        Some(Value::String(word)) if word == "replace" => Ok(Patch::Replace),
+        Some(Value::String(word)) if word == "delete" => Ok(Patch::Delete),
+        Some(_) => Err(unknown(map)),
     }
+}
+
+/// Source: `ErrBadPatchType` in `k8s.io/apimachinery/pkg/util/mergepatch`.
+pub(super) fn unknown(map: &Map<String, Value>) -> PatchError {
+    let word = map.get(PATCH).map(go_text::plain).unwrap_or_default();
+    let map = go_text::plain(&Value::Object(map.clone()));
+    PatchError::Senseless(format!("unknown patch type: {word} in map: {map}"))
 }
 
 fn is_directive(key: &str) -> bool {

@@ -30,21 +30,18 @@ pub enum PatchError {
         /// What did not fit; Kubernetes does not tell its clients.
         detail: String,
     },
-    /// An element of a list that is merged by key has no key.
-    #[error("map: {element} does not contain declared merge key: {key}")]
-    MissingMergeKey {
-        /// The element, as JSON.
-        element: String,
-        /// The key.
-        key: String,
-    },
+    /// The patch makes no sense for the types that it is about: an element of a list that is merged by key has no key,
+    /// an order contradicts itself. To Kubernetes these are errors of the server.
+    #[error("{0}")]
+    Senseless(String),
 }
 
 impl PatchError {
     /// HTTP status and reason that the API server answers with.
     pub fn status(&self) -> (u16, &'static str) {
         match self {
-            Self::Malformed(_) | Self::MissingMergeKey { .. } => (400, "BadRequest"),
+            Self::Malformed(_) => (400, "BadRequest"),
+            Self::Senseless(_) => (500, ""),
             Self::TooManyOperations { .. } => (413, "RequestEntityTooLarge"),
             Self::Inapplicable { .. } => (422, "Invalid"),
         }

@@ -9,6 +9,7 @@ use super::PatchError;
 use super::directives::{self, DELETE_FROM, ELEMENT_ORDER, PATCH, Patch, RETAIN_KEYS};
 use super::merge_keys::{self, MergeFacts};
 use super::order::{arrange, identity};
+use crate::go_text;
 use crate::kind::Kind;
 use crate::schema::{self, Definitions, Shape};
 
@@ -82,13 +83,22 @@ impl<'a> Merger<'a> {
                 });
             }
             Patch::Delete => return Ok(Map::new()),
-            Patch::Merge => {}
+            Patch::Merge => return Err(directives::unknown(patch)),
+            Patch::Absent => {}
         }
         let mut merged = original.clone();
         retain_keys(&mut merged, patch)?;
         for (key, value) in patch {
             if let Some(name) = key.strip_prefix(DELETE_FROM) {
-                delete_from(&mut merged, name, value)?;
+                delete_from(&mut merged, name, value);
+            } else if key.starts_with(DELETE_FROM.trim_end_matches('/')) {
+                let why = "invalid patch format of primitive list";
+                return Err(PatchError::Malformed(why.to_owned()));
+            } else if key.starts_with(ELEMENT_ORDER.trim_end_matches('/'))
+                && !key.starts_with(ELEMENT_ORDER)
+            {
+                let why = "invalid patch format of setElementOrder list";
+                return Err(PatchError::Malformed(why.to_owned()));
             }
         }
         for (key, order) in patch {
@@ -113,19 +123,17 @@ impl<'a> Merger<'a> {
             let field = self.field(shape, key);
             match (merged.get(key), value) {
                 (Some(Value::Object(old)), Value::Object(new)) => {
-                    let replaced = directives::patch(new)? == Patch::Delete;
+                    // What is deleted is empty afterwards, not gone.
                     let result = self.map(old, new, field.shape)?;
-                    if replaced {
-                        merged.remove(key);
-                    } else {
-                        merged.insert(key.clone(), Value::Object(result));
-                    }
+                    merged.insert(key.clone(), Value::Object(result));
                 }
                 (Some(Value::Array(old)), Value::Array(new)) => {
                     let result = self.list(old, new, &field)?;
                     merged.insert(key.clone(), Value::Array(result));
                 }
-                (None, Value::Object(new)) if directives::patch(new)? == Patch::Delete => {}
+                (_, Value::Object(new)) if new.contains_key(PATCH) => {
+                    merged.remove(key);
+                }
                 _ => {
                     merged.insert(key.clone(), directives::strip(value));
                 }
@@ -144,8 +152,9 @@ impl<'a> Merger<'a> {
         shape: Option<Shape<'a>>,
     ) -> Result<(), PatchError> {
         let Value::Array(order) = order else {
-            return Err(PatchError::Malformed(format!(
-                "invalid patch format of setElementOrder list for {name}"
+            return Err(PatchError::Senseless(format!(
+                "expected a []interface {{}}, but received a {}",
+                go_text::type_name(order)
             )));
         };
         let field = self.field(shape, name);
@@ -220,8 +229,9 @@ impl<'a> Merger<'a> {
         let mut replace = false;
         for value in patch {
             let Value::Object(map) = value else {
-                return Err(PatchError::Malformed(format!(
-                    "expected an object with the merge key {key}, found {value}"
+                return Err(PatchError::Senseless(format!(
+                    "list element types are not identical: [map {}]",
+                    go_text::type_name(value)
                 )));
             };
             if !map.contains_key(PATCH) {
@@ -235,10 +245,11 @@ impl<'a> Merger<'a> {
                 }
                 Patch::Replace => replace = true,
                 Patch::Merge => {
-                    return Err(PatchError::Malformed(
+                    return Err(PatchError::Senseless(
                         "merging lists cannot yet be specified in the patch".to_owned(),
                     ));
                 }
+                Patch::Absent => plain.push(map),
             }
         }
         if replace {
@@ -261,10 +272,13 @@ impl<'a> Merger<'a> {
     }
 }
 
+/// Source: `ErrNoMergeKey` in `k8s.io/apimachinery/pkg/util/mergepatch`.
 fn merge_key<'v>(element: &'v Value, key: &str) -> Result<&'v Value, PatchError> {
-    element.get(key).ok_or_else(|| PatchError::MissingMergeKey {
-        element: element.to_string(),
-        key: key.to_owned(),
+    element.get(key).ok_or_else(|| {
+        PatchError::Senseless(format!(
+            "map: {} does not contain declared merge key: {key}",
+            go_text::plain(element)
+        ))
     })
 }
 
@@ -293,21 +307,11 @@ fn retain_keys(
     Ok(())
 }
 
-/// `$deleteFromPrimitiveList/<name>`.
-fn delete_from(
-    merged: &mut Map<String, Value>,
-    name: &str,
-    gone: &Value,
-) -> Result<(), PatchError> {
-    let Value::Array(gone) = gone else {
-        return Err(PatchError::Malformed(
-            "invalid patch format of primitive list".to_owned(),
-        ));
-    };
-    if let Some(Value::Array(list)) = merged.get_mut(name) {
+/// `$deleteFromPrimitiveList/<name>`; what is no list deletes nothing.
+fn delete_from(merged: &mut Map<String, Value>, name: &str, gone: &Value) {
+    if let (Some(Value::Array(list)), Value::Array(gone)) = (merged.get_mut(name), gone) {
         list.retain(|value| !gone.contains(value));
     }
-    Ok(())
 }
 
 /// The elements of the patch must stand in the order that the patch itself asks for.
@@ -316,10 +320,10 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     for element in patch.iter().filter(|e| e.get(PATCH).is_none()) {
         let wanted = identity(element, key);
         if wanted.is_none() || !rest.any(|o| identity(o, key) == wanted) {
-            return Err(PatchError::Malformed(format!(
+            return Err(PatchError::Senseless(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                Value::Array(patch.to_vec()),
-                Value::Array(order.to_vec()),
+                go_text::plain(&Value::Array(patch.to_vec())),
+                go_text::plain(&Value::Array(order.to_vec())),
             )));
         }
     }
@@ -436,7 +440,7 @@ mod tests {
                 .expect_err("contradicts itself")
                 .status()
                 .0,
-            400
+            500
         );
     }
 
@@ -455,7 +459,7 @@ mod tests {
             &original,
             &json!({"spec": {"nodeSelector": {"$patch": "delete"}}}),
         );
-        assert_eq!(deleted.expect("applies")["spec"], json!({}));
+        assert_eq!(deleted.expect("applies")["spec"], json!({"nodeSelector": {}}));
         let volume = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
         let retained = json!({"spec": {"volumes": [{"name": "v", "configMap": {"name": "m"}, "$retainKeys": ["name", "configMap"]}]}});
         assert_eq!(
@@ -486,7 +490,7 @@ mod tests {
 
     #[test]
     fn directives_never_reach_the_object() {
-        let patch = json!({"metadata": {"labels": {"$patch": "merge", "a": "b"}},
+        let patch = json!({"metadata": {"labels": {"a": "b"}},
             "spec": {"$retainKeys": ["containers"], "$setElementOrder/containers": [{"name": "c"}],
                 "containers": [{"name": "c", "$setElementOrder/env": [{"name": "E"}], "env": [{"name": "E"}, {"name": "F", "$patch": "delete"}]}]}});
         assert_eq!(
@@ -500,24 +504,50 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         let original = pod(json!([{"name": "c"}]));
-        for patch in [
-            json!([]),
-            pod(json!([{"image": "x"}])),
-            pod(json!([{"$patch": "delete"}])),
-            pod(json!([{"$patch": "merge", "name": "c"}])),
-            pod(json!(["c"])),
-            json!({"spec": {"$patch": "explode"}}),
-            json!({"spec": {"$retainKeys": ["a"], "hostname": "h"}}),
-            json!({"spec": {"$setElementOrder/containers": "c"}}),
-            json!({"spec": {"$deleteFromPrimitiveList/containers": "c"}}),
+        for (patch, code, message) in [
+            (json!([]), 400, "Invalid JSON document"),
+            (
+                pod(json!([{"image": "x"}])),
+                500,
+                "map: map[image:x] does not contain declared merge key: name",
+            ),
+            (
+                pod(json!([{"$patch": "delete"}])),
+                500,
+                "map: map[$patch:delete] does not contain declared merge key: name",
+            ),
+            (
+                pod(json!([{"$patch": "merge", "name": "c"}])),
+                500,
+                "merging lists cannot yet be specified in the patch",
+            ),
+            (
+                json!({"spec": {"$patch": "explode"}}),
+                500,
+                "unknown patch type: explode in map: map[$patch:explode]",
+            ),
+            (
+                json!({"spec": {"$retainKeys": ["a"], "hostname": "h"}}),
+                400,
+                "invalid patch format of retainKeys",
+            ),
+            (
+                json!({"spec": {"$setElementOrder/containers": "c"}}),
+                500,
+                "expected a []interface {}, but received a string",
+            ),
+            (
+                json!({"spec": {"$deleteFromPrimitiveList": []}}),
+                400,
+                "invalid patch format of primitive list",
+            ),
         ] {
             let error = patched(&original, &patch).expect_err("refused");
-            assert_eq!(error.status().0, 400, "{patch}");
+            assert_eq!((error.status().0, error.to_string().as_str()), (code, message), "{patch}");
         }
-        let error = patched(&original, &pod(json!([{"image": "x"}]))).expect_err("no key");
         assert_eq!(
-            error.to_string(),
-            "map: {\"image\":\"x\"} does not contain declared merge key: name"
+            patched(&pod(json!(["c"])), &pod(json!(["c"]))).expect_err("no maps").status().0,
+            500
         );
     }
 
