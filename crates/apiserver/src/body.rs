@@ -134,7 +134,11 @@ pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sen
 /// Reads JSON or YAML of no particular kind. `wanted` is only for the error.
 pub(crate) fn parse(wanted: &str, media_type: &str, body: &[u8]) -> Result<Sent, ApiError> {
     let json = |why: &str| {
-        unrecognized(wanted, &format!("couldn't get version/kind; json parse error: {why}"), body)
+        unrecognized(
+            wanted,
+            &format!("couldn't get version/kind; json parse error: {why}"),
+            body,
+        )
     };
     let sent = match media_type {
         "application/json" => {

@@ -19,7 +19,11 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
     let mut wrong = wrong_fields(call, sent);
     if wanted == FieldValidation::Strict {
         if !sent.yaml_duplicates.is_empty() {
-            let lines: Vec<String> = sent.yaml_duplicates.iter().map(|l| format!("  {l}")).collect();
+            let lines: Vec<String> = sent
+                .yaml_duplicates
+                .iter()
+                .map(|l| format!("  {l}"))
+                .collect();
             wrong.insert(0, format!("yaml: unmarshal errors:\n{}", lines.join("\n")));
         }
         if !wrong.is_empty() {
@@ -38,7 +42,10 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
 /// Unknown fields and those given twice, in the order in which they stand in what was sent.
 fn wrong_fields(call: &Call<'_>, sent: &Sent) -> Vec<String> {
     let unknown = call.resource.kind.unknown_fields(&sent.object);
-    let duplicates = sent.duplicates.iter().map(|path| format!("duplicate field {path:?}"));
+    let duplicates = sent
+        .duplicates
+        .iter()
+        .map(|path| format!("duplicate field {path:?}"));
     if sent.source.is_empty() || unknown.len() + sent.duplicates.len() < 2 {
         return duplicates.chain(unknown).collect();
     }

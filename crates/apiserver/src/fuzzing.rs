@@ -91,7 +91,8 @@ pub fn patches(data: &[u8]) {
     let (Some(object), Some(change)) = (halves.next(), halves.next()) else {
         return;
     };
-    let (Ok((object, _)), Ok((change, _))) = (strict_json::parse(object), yaml::parse(change)) else {
+    let (Ok((object, _)), Ok((change, _))) = (strict_json::parse(object), yaml::parse(change))
+    else {
         return;
     };
     if !object.is_object() {
@@ -169,10 +170,17 @@ fn with<T>(kind: &dyn Kind, run: impl FnOnce(&managed::Write<'_>) -> T) -> T {
     })
 }
 
-fn own(kind: &dyn Kind, live: Option<&Value>, managed: Option<&Value>, new: &Value) -> Option<Value> {
+fn own(
+    kind: &dyn Kind,
+    live: Option<&Value>,
+    managed: Option<&Value>,
+    new: &Value,
+) -> Option<Value> {
     let mut new = new.clone();
     let sent = managed::take(&mut new);
-    with(kind, |write| write.updated(live, managed, &new, sent.as_ref()))
+    with(kind, |write| {
+        write.updated(live, managed, &new, sent.as_ref())
+    })
 }
 
 fn apply(
@@ -181,7 +189,9 @@ fn apply(
     managed: Option<&Value>,
     config: &Value,
 ) -> Result<managed::Applied, managed::ApplyError> {
-    with(kind, |write| write.applied(Some(live), managed, config, true))
+    with(kind, |write| {
+        write.applied(Some(live), managed, config, true)
+    })
 }
 
 /// A selector of labels or fields; both are tried.
@@ -217,7 +227,12 @@ pub fn requests(data: &[u8]) {
     let _ = query.version();
     let _ = query.number("limit");
     let _ = Selection::parse(&query);
-    for options in [Options::Create, Options::Update, Options::Patch, Options::Apply] {
+    for options in [
+        Options::Create,
+        Options::Update,
+        Options::Patch,
+        Options::Apply,
+    ] {
         if options.check(&query).is_ok() {
             assert!(query.dry_run().is_ok() && query.field_validation().is_ok());
         }

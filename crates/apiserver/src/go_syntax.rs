@@ -112,7 +112,10 @@ impl Scanner<'_> {
                 b'f' => self.literal("false")?,
                 b'n' => self.literal("null")?,
                 other => {
-                    return Err(Wrong::Character(other, "looking for beginning of value".to_owned()));
+                    return Err(Wrong::Character(
+                        other,
+                        "looking for beginning of value".to_owned(),
+                    ));
                 }
             }
             // A value ended here.
@@ -136,7 +139,10 @@ impl Scanner<'_> {
                             inside.pop();
                         }
                         c => {
-                            return Err(Wrong::Character(c, "after object key:value pair".to_owned()));
+                            return Err(Wrong::Character(
+                                c,
+                                "after object key:value pair".to_owned(),
+                            ));
                         }
                     },
                     Some(Inside::Array) => match self.peek()? {
@@ -255,26 +261,53 @@ mod tests {
             ("", "unexpected end of JSON input"),
             ("{", "unexpected end of JSON input"),
             ("{\"a\":", "unexpected end of JSON input"),
-            ("{not json", "invalid character 'n' looking for beginning of object key string"),
+            (
+                "{not json",
+                "invalid character 'n' looking for beginning of object key string",
+            ),
             ("{\"a\" 1}", "invalid character '1' after object key"),
-            ("{\"a\": 1 \"b\"}", "invalid character '\"' after object key:value pair"),
-            ("{\"a\": 1,}", "invalid character '}' looking for beginning of object key string"),
-            ("[1,]", "invalid character ']' looking for beginning of value"),
+            (
+                "{\"a\": 1 \"b\"}",
+                "invalid character '\"' after object key:value pair",
+            ),
+            (
+                "{\"a\": 1,}",
+                "invalid character '}' looking for beginning of object key string",
+            ),
+            (
+                "[1,]",
+                "invalid character ']' looking for beginning of value",
+            ),
             ("[1 2]", "invalid character '2' after array element"),
             ("{} x", "invalid character 'x' after top-level value"),
-            ("trve", "invalid character 'v' in literal true (expecting 'u')"),
+            (
+                "trve",
+                "invalid character 'v' in literal true (expecting 'u')",
+            ),
             ("-x", "invalid character 'x' in numeric literal"),
-            ("1.x", "invalid character 'x' after decimal point in numeric literal"),
+            (
+                "1.x",
+                "invalid character 'x' after decimal point in numeric literal",
+            ),
             ("1e+", "unexpected end of JSON input"),
             ("\"\\q\"", "invalid character 'q' in string escape code"),
-            ("\"\\u12g4\"", "invalid character 'g' in \\u hexadecimal character escape"),
+            (
+                "\"\\u12g4\"",
+                "invalid character 'g' in \\u hexadecimal character escape",
+            ),
             ("\"a\nb\"", "invalid character '\\n' in string literal"),
-            ("'a'", "invalid character '\\'' looking for beginning of value"),
+            (
+                "'a'",
+                "invalid character '\\'' looking for beginning of value",
+            ),
             ("01", "invalid character '1' after top-level value"),
         ] {
             assert_eq!(error(text.as_bytes()).as_deref(), Some(message), "{text}");
         }
-        assert_eq!(error("[".repeat(20_000).as_bytes()).as_deref(), Some("exceeded max depth"));
+        assert_eq!(
+            error("[".repeat(20_000).as_bytes()).as_deref(),
+            Some("exceeded max depth")
+        );
     }
 
     proptest! {

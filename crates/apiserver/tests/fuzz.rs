@@ -12,18 +12,45 @@ use seaway_apiserver::fuzzing::TARGETS;
 
 /// What decides something in what is read.
 const TOKENS: [&str; 24] = [
-    "{", "}", "[", "]", "\"", ":", ",", "null", "true", "-1", "0", "1e999", "\\u0000", "\"$patch\":\"delete\"",
-    "\"$setElementOrder/containers\"", "\n", "!", "=", " in (", ")", "%00", "&limit=", "99999999999999999999", "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ":",
+    ",",
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1e999",
+    "\\u0000",
+    "\"$patch\":\"delete\"",
+    "\"$setElementOrder/containers\"",
+    "\n",
+    "!",
+    "=",
+    " in (",
+    ")",
+    "%00",
+    "&limit=",
+    "99999999999999999999",
+    "- ",
 ];
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(name);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
 }
 
 fn mutate(random: &mut StdRng, data: &mut Vec<u8>, other: &[u8]) {
@@ -59,7 +86,8 @@ fn mutate(random: &mut StdRng, data: &mut Vec<u8>, other: &[u8]) {
 fn what_is_thrown_at_the_server_never_makes_it_fall() {
     let seconds = std::env::var("SEAWAY_FUZZ_SECONDS").map_or(2, |text| text.parse().unwrap());
     let only = std::env::var("SEAWAY_FUZZ_TARGET").ok();
-    let seed: u64 = std::env::var("SEAWAY_FUZZ_SEED").map_or_else(|_| rand::random(), |t| t.parse().unwrap());
+    let seed: u64 =
+        std::env::var("SEAWAY_FUZZ_SEED").map_or_else(|_| rand::random(), |t| t.parse().unwrap());
     for (name, target) in TARGETS {
         if only.as_deref().is_some_and(|only| only != name) {
             continue;
@@ -78,7 +106,11 @@ fn what_is_thrown_at_the_server_never_makes_it_fall() {
             if result.is_err() {
                 let file = std::env::temp_dir().join(format!("seaway-fuzz-{name}-{seed}-{runs}"));
                 std::fs::write(&file, &data).unwrap();
-                panic!("{name} fell over {}: {:?}", file.display(), String::from_utf8_lossy(&data));
+                panic!(
+                    "{name} fell over {}: {:?}",
+                    file.display(),
+                    String::from_utf8_lossy(&data)
+                );
             }
             runs += 1;
         }

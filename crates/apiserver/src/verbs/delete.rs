@@ -62,7 +62,10 @@ struct Preconditions {
 
 /// What a deletion that cannot be read is told: only the cause.
 fn without_summary(mut error: ApiError) -> ApiError {
-    if let Some((_, cause)) = error.message.split_once("(must be of type DeleteOptions): ") {
+    if let Some((_, cause)) = error
+        .message
+        .split_once("(must be of type DeleteOptions): ")
+    {
         let cause = cause.rsplit_once(" (").map_or(cause, |(cause, _)| cause);
         error.message = cause.to_owned();
     }
@@ -106,11 +109,21 @@ fn check_types(sent: &Value) -> Result<(), ApiError> {
         return Ok(());
     };
     if !preconditions.is_object() {
-        return wrong("DeleteOptions", "preconditions", &preconditions, "v1.Preconditions");
+        return wrong(
+            "DeleteOptions",
+            "preconditions",
+            &preconditions,
+            "v1.Preconditions",
+        );
     }
     for (field, go) in [("uid", "types.UID"), ("resourceVersion", "string")] {
         if let Some(value) = given(&preconditions, field).filter(|v| !v.is_string()) {
-            return wrong("Preconditions", &format!("preconditions.{field}"), &value, go);
+            return wrong(
+                "Preconditions",
+                &format!("preconditions.{field}"),
+                &value,
+                go,
+            );
         }
     }
     Ok(())
@@ -137,8 +150,8 @@ impl Options {
                 ..Self::default()
             }
         } else {
-            let sent = crate::body::parse("DeleteOptions", media_type, body)
-                .map_err(without_summary)?;
+            let sent =
+                crate::body::parse("DeleteOptions", media_type, body).map_err(without_summary)?;
             check_types(&sent.object)?;
             serde_json::from_value(sent.object).map_err(|e| ApiError::bad_request(e.to_string()))?
         };

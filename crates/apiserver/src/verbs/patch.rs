@@ -279,11 +279,20 @@ fn operation_types(operations: &Value) -> Result<(), ApiError> {
             if operation.is_null() {
                 continue;
             }
-            return refuse(what(operation), "value of type handlers.jsonPatchOp".to_owned());
+            return refuse(
+                what(operation),
+                "value of type handlers.jsonPatchOp".to_owned(),
+            );
         };
         for field in ["op", "path", "from"] {
-            if let Some(value) = members.get(field).filter(|v| !v.is_string() && !v.is_null()) {
-                return refuse(what(value), format!("struct field jsonPatchOp.{field} of type string"));
+            if let Some(value) = members
+                .get(field)
+                .filter(|v| !v.is_string() && !v.is_null())
+            {
+                return refuse(
+                    what(value),
+                    format!("struct field jsonPatchOp.{field} of type string"),
+                );
             }
         }
     }

@@ -95,7 +95,11 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
                 let (place, key) = find(document, path)?;
                 same(get(place, &key)?.unwrap_or(&Value::Null), &wanted)
             };
-            if fits { Ok(()) } else { Err(format!("testing value {path} failed")) }
+            if fits {
+                Ok(())
+            } else {
+                Err(format!("testing value {path} failed"))
+            }
         }
         _ => Err("unexpected kind of operation".to_owned()),
     }
@@ -150,7 +154,10 @@ fn index(text: &str, len: usize) -> Result<usize, String> {
     let number: i64 = text.parse().map_err(|_| wrong())?;
     let len = i64::try_from(len).map_err(|_| wrong())?;
     let at = if number < 0 { number + len } else { number };
-    usize::try_from(at).ok().filter(|_| at < len).ok_or_else(wrong)
+    usize::try_from(at)
+        .ok()
+        .filter(|_| at < len)
+        .ok_or_else(wrong)
 }
 
 fn get<'v>(place: &'v Value, key: &str) -> Result<Option<&'v Value>, String> {
@@ -231,13 +238,41 @@ mod tests {
     #[test]
     fn the_library_of_kubernetes_is_followed_where_it_leaves_the_rfc() {
         for (original, patch, result) in [
-            (value!({}), value!([{"op": "replace", "path": "/a", "value": 1}]), value!({"a": 1})),
-            (value!({"a": [1, 2]}), value!([{"op": "remove", "path": "/a/-1"}]), value!({"a": [1]})),
-            (value!({"a": [1, 2]}), value!([{"op": "add", "path": "/a/-1", "value": 3}]), value!({"a": [1, 2, 3]})),
-            (value!({}), value!([{"op": "test", "path": "/a", "value": null}]), value!({})),
-            (value!({}), value!([{"op": "copy", "from": "/a", "path": "/b"}]), value!({"b": null})),
-            (value!({"a": 1}), value!([{"op": "replace", "path": "", "value": {"b": 2}}]), value!({"b": 2})),
-            (value!({"a/b": {"~": 1}}), value!([{"op": "remove", "path": "/a~1b/~0"}]), value!({"a/b": {}})),
+            (
+                value!({}),
+                value!([{"op": "replace", "path": "/a", "value": 1}]),
+                value!({"a": 1}),
+            ),
+            (
+                value!({"a": [1, 2]}),
+                value!([{"op": "remove", "path": "/a/-1"}]),
+                value!({"a": [1]}),
+            ),
+            (
+                value!({"a": [1, 2]}),
+                value!([{"op": "add", "path": "/a/-1", "value": 3}]),
+                value!({"a": [1, 2, 3]}),
+            ),
+            (
+                value!({}),
+                value!([{"op": "test", "path": "/a", "value": null}]),
+                value!({}),
+            ),
+            (
+                value!({}),
+                value!([{"op": "copy", "from": "/a", "path": "/b"}]),
+                value!({"b": null}),
+            ),
+            (
+                value!({"a": 1}),
+                value!([{"op": "replace", "path": "", "value": {"b": 2}}]),
+                value!({"b": 2}),
+            ),
+            (
+                value!({"a/b": {"~": 1}}),
+                value!([{"op": "remove", "path": "/a~1b/~0"}]),
+                value!({"a/b": {}}),
+            ),
         ] {
             assert_eq!(json(&original, &patch), Ok(result), "{patch}");
         }

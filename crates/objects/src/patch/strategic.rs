@@ -459,7 +459,10 @@ mod tests {
             &original,
             &json!({"spec": {"nodeSelector": {"$patch": "delete"}}}),
         );
-        assert_eq!(deleted.expect("applies")["spec"], json!({"nodeSelector": {}}));
+        assert_eq!(
+            deleted.expect("applies")["spec"],
+            json!({"nodeSelector": {}})
+        );
         let volume = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
         let retained = json!({"spec": {"volumes": [{"name": "v", "configMap": {"name": "m"}, "$retainKeys": ["name", "configMap"]}]}});
         assert_eq!(
@@ -543,10 +546,17 @@ mod tests {
             ),
         ] {
             let error = patched(&original, &patch).expect_err("refused");
-            assert_eq!((error.status().0, error.to_string().as_str()), (code, message), "{patch}");
+            assert_eq!(
+                (error.status().0, error.to_string().as_str()),
+                (code, message),
+                "{patch}"
+            );
         }
         assert_eq!(
-            patched(&pod(json!(["c"])), &pod(json!(["c"]))).expect_err("no maps").status().0,
+            patched(&pod(json!(["c"])), &pod(json!(["c"])))
+                .expect_err("no maps")
+                .status()
+                .0,
             500
         );
     }
