@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::readiness::{Report, report};
 use crate::spec::CLUSTER_DOMAIN;
 
+/// Where a node's service proxy tells of its health, as kube-proxy does.
+const PROXY_HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
+
 /// What an agent needs to know; the supervisor writes it, the process reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConfig {
@@ -78,6 +81,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     .map_err(|error| Error::step("opening the Pod network", error))?;
     let proxy = seaway_service_proxy::Config {
         service_cidrs: vec![service_cidr],
+        health_address: Some(PROXY_HEALTH),
         ..seaway_service_proxy::Config::new(&config.node)
     };
     let dns = seaway_dns::Config {

@@ -4,7 +4,7 @@
 //! few transactions, and a single change waits for nothing.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::{Applier, Outcome};
 use crate::diff::Delta;
 use crate::error::Error;
-use crate::model::{IpFamily, ObjectName, Problem};
+use crate::health::{Health, TAINT_TO_BE_DELETED};
+use crate::health_server::HealthServer;
+use crate::model::{IpFamily, ObjectName, Problem, Service, TrafficPolicy};
 use crate::plan::{Forwarding, Node, RangeSet};
 use crate::snapshot::{Snapshot, name_of};
 
@@ -29,8 +31,9 @@ use crate::snapshot::{Snapshot, name_of};
 const EVENTS_AT_ONCE: usize = 10_000;
 /// How long after a failure the next attempt is made, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How often the proxy asks whether someone else changed the ruleset.
-const GUARD: Duration = Duration::from_secs(5);
+/// How often the proxy asks whether someone else changed the ruleset. It asks for one number; being told of every
+/// change would make the kernel describe each of the proxy's own changes too, element by element.
+const GUARD: Duration = Duration::from_millis(500);
 
 /// Of a Node: the zone that it is in. Source: well-known labels.
 const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
@@ -50,6 +53,8 @@ pub struct Config {
     pub families: Vec<IpFamily>,
     /// The addresses of this node at which node ports answer.
     pub node_port_addresses: NodePortAddresses,
+    /// Where the proxy tells of its health (`/healthz`, `/livez`, `/readyz`); kube-proxy does at port 10256.
+    pub health_address: Option<SocketAddr>,
 }
 
 /// At which addresses of the node its node ports answer. Never at its loopback addresses.
@@ -72,6 +77,7 @@ impl Config {
             service_cidrs: Vec::new(),
             families: vec![IpFamily::V4],
             node_port_addresses: NodePortAddresses::Primary,
+            health_address: None,
         }
     }
 }
@@ -112,12 +118,15 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         name: config.node_name.clone(),
         zone: None,
     };
+    let health = Health::new(std::time::Instant::now());
     let mut proxy = Proxy {
         snapshot: Snapshot::new(node),
         lists: Lists::default(),
         planes: Some(planes),
         in_step: false,
         retry: RETRY.0,
+        servers: HealthServer::new(health.clone(), config.health_address),
+        health,
         config,
     };
     if let Some(range) = proxy.config.pod_cidr {
@@ -170,6 +179,8 @@ struct Proxy {
     in_step: bool,
     /// How long to wait after the next failure.
     retry: Duration,
+    health: Health,
+    servers: HealthServer,
     config: Config,
 }
 
@@ -209,6 +220,7 @@ impl Proxy {
             if self.in_step && !self.snapshot.is_touched() {
                 continue;
             }
+            self.health.behind(std::time::Instant::now());
             if let Err(error) = self.round().await? {
                 tracing::warn!("{error}; trying again in {:?}", self.retry);
                 retry_at = Some(Instant::now() + self.retry);
@@ -282,6 +294,13 @@ impl Proxy {
     }
 
     fn node_seen(&mut self, node: &core::Node) {
+        let mut taints = node
+            .spec
+            .iter()
+            .flat_map(|spec| spec.taints.iter().flatten());
+        let goes = node.metadata.deletion_timestamp.is_some()
+            || taints.any(|taint| taint.key == TAINT_TO_BE_DELETED);
+        self.health.set_eligible(!goes);
         let labels = node.metadata.labels.as_ref();
         let zone = labels.and_then(|labels| labels.get(LABEL_ZONE)).cloned();
         self.snapshot
@@ -332,6 +351,17 @@ impl Proxy {
     /// Plans what was touched and brings the kernel in step. The outer error is fatal.
     async fn round(&mut self) -> Result<Result<(), Error>, Error> {
         let (touched, ranges) = self.snapshot.take_touched();
+        for name in &touched {
+            let port = |service: &Service| {
+                let port = service.health_check_port?;
+                (service.external == TrafficPolicy::Local).then_some(port)
+            };
+            let port = self.snapshot.service(name).and_then(port);
+            let now = port.map(|port| (port, self.snapshot.local_endpoints(name)));
+            if let Some(ports) = self.health.set_service(name, now) {
+                self.servers.set_ports(&ports);
+            }
+        }
         let Some(mut planes) = self.planes.take() else {
             return Err(Error::Worker("it is still at work".to_owned()));
         };
@@ -360,6 +390,7 @@ impl Proxy {
         self.planes = Some(planes);
         self.in_step = result.is_ok();
         if result.is_ok() {
+            self.health.in_step();
             tracing::debug!(
                 "{services} Services brought into the kernel in {:?}",
                 started.elapsed()

@@ -13,6 +13,7 @@
 //! | the kernel's form | `table/` | chains, maps and rules; keys as bytes (pure) |
 //! | into the kernel | `apply.rs` | one transaction; read-back and repair after a restart |
 //! | the loop | `controller.rs` | watch, coalesce, call the others, retry |
+//! | what is said of it | `health.rs` | health checks of Services and of the proxy |
 //!
 //! The ruleset is a fixed handful of chains; all that varies with the cluster is elements of maps, so a lookup
 //! is O(1) in the number of Services, and a change costs what it touches. Packet marks and connection marks are
@@ -23,6 +24,8 @@ mod choice;
 mod controller;
 mod diff;
 mod error;
+mod health;
+mod health_server;
 mod model;
 mod plan;
 mod snapshot;

@@ -88,6 +88,22 @@ impl Api {
         let plural = uri.path().rsplit('/').next().unwrap().to_owned();
         if uri.query().unwrap_or_default().contains("watch=true") {
             let (sender, receiver) = mpsc::unbounded();
+            // What was put since the list that the watch goes on from.
+            let from = uri.query().unwrap_or_default().split('&');
+            let from: u64 = from
+                .filter_map(|part| part.strip_prefix("resourceVersion="))
+                .find_map(|revision| revision.parse().ok())
+                .unwrap_or(0);
+            let newer = |object: &&Value| {
+                let revision = object["metadata"]["resourceVersion"].as_str();
+                revision.and_then(|text| text.parse().ok()) > Some(from)
+            };
+            for ((of, _), object) in &state.objects {
+                if *of == plural && newer(&object) {
+                    let line = json!({"type": "MODIFIED", "object": object}).to_string() + "\n";
+                    let _ = sender.unbounded_send(Ok(Frame::data(line.into())));
+                }
+            }
             state.watches.entry(plural).or_default().push(sender);
             return hyper::Response::new(StreamBody::new(receiver).boxed_unsync());
         }
@@ -162,6 +178,7 @@ fn with_proxy(world: &World, api: &Api, play: impl FnOnce()) {
     let shutdown = CancellationToken::new();
     let config = Config {
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+        health_address: Some("0.0.0.0:10256".parse().unwrap()),
         ..Config::new("node-1")
     };
     std::thread::scope(|scope| {
@@ -297,5 +314,80 @@ fn damage_by_others_is_repaired() {
             "10.96.0.7:80",
             Ok(("remote", "10.244.0.2")),
         );
+    });
+}
+
+/// The answer's code and body.
+fn http(world: &World, target: &str, path: &str) -> Option<(u16, String)> {
+    use std::io::{Read as _, Write as _};
+    world.run("client", || {
+        let mut stream = std::net::TcpStream::connect(target).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let code = text.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = text.split_once("\r\n\r\n")?;
+        Some((code, body.to_owned()))
+    })
+}
+
+#[test]
+fn load_balancers_are_told_where_the_endpoints_are() {
+    let world = World::new();
+    world.serve_all();
+    let api = Api::default();
+    api.put("nodes", node("10.244.0.0/24"));
+    let mut service = service("10.96.0.7");
+    service["spec"]["externalTrafficPolicy"] = json!("Local");
+    service["spec"]["healthCheckNodePort"] = json!(31999);
+    let slice = |node: &str| {
+        let mut slice = slice(&["10.244.0.3"]);
+        slice["endpoints"][0]["nodeName"] = json!(node);
+        slice
+    };
+    let is = |what: &str, target: &str, path: &str, code: Option<u16>, body: &str| {
+        seaway_testkit::wait_until(what, PATIENCE, || {
+            let answer = http(&world, target, path);
+            let right = answer.as_ref().map(|(code, _)| *code) == code
+                && answer.as_ref().is_none_or(|(_, text)| text.contains(body));
+            right.then_some(()).ok_or(format!("{answer:?}"))
+        });
+    };
+    let port = "192.0.2.1:31999";
+    with_proxy(&world, &api, || {
+        is(
+            "the proxy is ready",
+            "192.0.2.1:10256",
+            "/healthz",
+            Some(200),
+            "true",
+        );
+        api.put("services", service.clone());
+        api.put("endpointslices", slice("node-1"));
+        is(
+            "an endpoint here",
+            port,
+            "/",
+            Some(200),
+            "\"localEndpoints\": 1",
+        );
+        api.put("endpointslices", slice("node-2"));
+        is("none here", port, "/", Some(503), "\"localEndpoints\": 0");
+        api.delete("services", "web");
+        is("no Service", port, "/", None, "");
+        // A node that is about to go takes no new traffic from outside.
+        let mut going = node("10.244.0.0/24");
+        going["spec"]["taints"] =
+            json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
+        api.put("nodes", going);
+        let own = "192.0.2.1:10256";
+        is(
+            "the node goes",
+            own,
+            "/healthz",
+            Some(503),
+            "\"nodeEligible\": false",
+        );
+        is("and the proxy works", own, "/livez", Some(200), "true");
     });
 }
