@@ -30,7 +30,10 @@ fn time(what: &str, mut run: impl FnMut()) {
     for _ in 0..ROUNDS {
         run();
     }
-    println!("{what}: {:.1} µs", start.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS));
+    println!(
+        "{what}: {:.1} µs",
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS)
+    );
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,9 +72,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         time(&format!("{plural}: apply of one label"), || {
             let _ = black_box(write.applied(Some(&object), managed.as_ref(), &config, true));
         });
-        time(&format!("{plural}: reading and writing the object through its type, for comparison"), || {
-            let _ = black_box(kind.decode(object.clone()));
-        });
+        time(
+            &format!("{plural}: reading and writing the object through its type, for comparison"),
+            || {
+                let _ = black_box(kind.decode(object.clone()));
+            },
+        );
     }
     Ok(())
 }
