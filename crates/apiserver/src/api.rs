@@ -16,12 +16,17 @@ use crate::node::Nodes;
 use crate::query::Query;
 use crate::registry::{Registry, Resource};
 use crate::status::ApiError;
+use crate::tokens::Issuer;
 
 /// The server behind the connections.
 pub(crate) struct Api {
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) admission: Chain,
+    /// Of the tokens of ServiceAccounts.
+    pub(crate) issuer: Issuer,
+    /// Where Pods reach the server.
+    pub(crate) advertise: String,
     pub(crate) nodes: Nodes,
     /// What watchers of the latest events are sent.
     pub(crate) lines: Lines,

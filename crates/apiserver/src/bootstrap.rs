@@ -32,6 +32,7 @@ pub(crate) async fn run(api: &Api, config: &Config) -> Result<(), Error> {
         user: User {
             name: "system:apiserver".to_owned(),
             groups: vec!["system:masters".to_owned()],
+            ..User::default()
         },
     };
     for name in NAMESPACES {

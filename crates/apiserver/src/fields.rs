@@ -1,6 +1,8 @@
 //! Fields that a kind does not have, or that were given twice: told to the client, or refused.
 //! Source: KEP-2885, server side unknown field validation.
 
+use seaway_objects::kind::Kind;
+
 use crate::api::Call;
 use crate::body::Sent;
 use crate::query::FieldValidation;
@@ -12,11 +14,20 @@ use crate::strict_json;
 /// # Errors
 /// When the client wants it to be an error.
 pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiError> {
+    check_kind(call, &*call.resource.kind, sent)
+}
+
+/// As [`check`], for an object of another kind than the request is about.
+pub(crate) fn check_kind(
+    call: &Call<'_>,
+    kind: &dyn Kind,
+    sent: &Sent,
+) -> Result<Vec<String>, ApiError> {
     let wanted = call.query.field_validation()?;
     if wanted == FieldValidation::Ignore {
         return Ok(Vec::new());
     }
-    let mut wrong = wrong_fields(call, sent);
+    let mut wrong = wrong_fields(kind, sent);
     if wanted == FieldValidation::Strict {
         if !sent.yaml_duplicates.is_empty() {
             let lines: Vec<String> = sent
@@ -27,7 +38,7 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
             wrong.insert(0, format!("yaml: unmarshal errors:\n{}", lines.join("\n")));
         }
         if !wrong.is_empty() {
-            let names = call.resource.names;
+            let names = kind.names();
             return Err(ApiError::bad_request(format!(
                 "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
                 names.version,
@@ -40,8 +51,8 @@ pub(crate) fn check(call: &Call<'_>, sent: &Sent) -> Result<Vec<String>, ApiErro
 }
 
 /// Unknown fields and those given twice, in the order in which they stand in what was sent.
-fn wrong_fields(call: &Call<'_>, sent: &Sent) -> Vec<String> {
-    let unknown = call.resource.kind.unknown_fields(&sent.object);
+fn wrong_fields(kind: &dyn Kind, sent: &Sent) -> Vec<String> {
+    let unknown = kind.unknown_fields(&sent.object);
     let duplicates = sent
         .duplicates
         .iter()

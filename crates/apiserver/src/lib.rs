@@ -7,6 +7,7 @@
 //! - `router`: which verb answers
 //! - `verbs`: get, list, watch, create, update, patch, delete, scale; `pod`, `namespace`: what only those kinds have
 //! - `options`, `fields`, `field_manager`: how a write is meant, whether the kind has the fields, and whose they become
+//! - `reviews`: questions that are answered and not stored; `tokens`: those of ServiceAccounts
 //! - [`admission`]: what may change or refuse a write
 //! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
 //! - `reply`, [`status`]: the answer
@@ -48,6 +49,7 @@ mod proxy;
 mod query;
 mod registry;
 mod reply;
+mod reviews;
 mod router;
 mod selection;
 mod server;
@@ -56,6 +58,7 @@ mod strict_json;
 mod subresource;
 mod table;
 mod tls;
+mod tokens;
 mod tunnel;
 mod verbs;
 mod yaml;

@@ -1,6 +1,10 @@
 //! What only Namespaces have: finalizers of what is in them.
 
 use http::StatusCode;
+use serde_json::Value;
+
+use seaway_objects::field::FieldErrors;
+use seaway_objects::metadata::validate_finalizer;
 
 use crate::api::Call;
 use crate::body::Sent;
@@ -14,6 +18,13 @@ use crate::verbs::update::{Part, change};
 /// `PUT …/finalize`: says who still has something to do before a deleted Namespace goes.
 pub(crate) async fn finalize(call: &Call<'_>, sent: Sent) -> Result<Reply, ApiError> {
     let sent = create::decode(call, sent.object)?;
+    let wanted = sent.pointer("/spec/finalizers").and_then(Value::as_array);
+    let mut errors = FieldErrors::new();
+    for (i, finalizer) in wanted.into_iter().flatten().enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        errors.extend(validate_finalizer(name, &format!("spec.finalizers[{i}]")));
+    }
+    call.valid(&errors)?;
     let object = change(call, Part::Exactly, |old| {
         let mut object = old.clone();
         match sent.pointer("/spec/finalizers") {

@@ -20,6 +20,10 @@ pub(crate) enum Target {
     Group(String),
     /// `/api/<version>` or `/apis/<group>/<version>`
     Resources { group: String, version: String },
+    /// `/.well-known/openid-configuration`
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`
+    OpenIdKeys,
     /// `/openapi/v2`
     OpenApiV2,
     /// `/openapi/v3`
@@ -59,6 +63,8 @@ impl Target {
             ["api"] => Some(Self::CoreVersions),
             ["apis"] => Some(Self::Groups),
             ["apis", group] => Some(Self::Group((*group).to_owned())),
+            [".well-known", "openid-configuration"] => Some(Self::OpenIdConfiguration),
+            ["openid", "v1", "jwks"] => Some(Self::OpenIdKeys),
             ["openapi", "v2"] => Some(Self::OpenApiV2),
             ["openapi", "v3"] => Some(Self::OpenApiV3),
             ["openapi", "v3", rest @ ..] => Some(Self::OpenApiV3Document(rest.join("/"))),

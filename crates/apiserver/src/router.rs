@@ -25,7 +25,9 @@ use crate::proxy::{self, Door};
 use crate::query::Query;
 use crate::registry::Resource;
 use crate::reply::{self, Reply};
+use crate::reviews;
 use crate::status::ApiError;
+use crate::tokens;
 use crate::verbs::update::Part;
 use crate::verbs::{create, delete, get, list, patch, scale, update, watch};
 
@@ -111,7 +113,7 @@ async fn route(
         Some(Target::Version) => return Ok(version()),
         _ => {}
     }
-    let Some(user) = user else {
+    let Some(user) = user.or_else(|| token_user(api, &request)) else {
         return Err(ApiError::unauthorized());
     };
     if let Some(door) = Door::parse(request.uri().path()) {
@@ -162,6 +164,21 @@ fn document(api: &Api, target: &Target, request: &Request<Incoming>) -> Result<R
         }
         _ => {}
     }
+    match target {
+        Target::OpenIdConfiguration => {
+            let configuration = tokens::configuration(&api.advertise);
+            return Ok(reply::json(StatusCode::OK, &configuration));
+        }
+        Target::OpenIdKeys => {
+            let keys = api.issuer.keys().to_string();
+            return Ok(reply::bytes(
+                StatusCode::OK,
+                "application/jwk-set+json",
+                keys,
+            ));
+        }
+        _ => {}
+    }
     let accept = Accept::choose(request.headers(), Endpoint::Discovery)?;
     Ok(match target {
         Target::CoreVersions => discovery.core_versions(accept, request.headers()),
@@ -170,6 +187,18 @@ fn document(api: &Api, target: &Target, request: &Request<Incoming>) -> Result<R
         Target::Resources { group, version } => discovery.resources(accept, group, version),
         _ => reply::nothing_there(),
     })
+}
+
+/// Who a client is that shows no certificate but a token.
+fn token_user(api: &Api, request: &Request<Incoming>) -> Option<User> {
+    let token = tokens::bearer(request.headers())?;
+    match tokens::authenticate(api, token, &[]) {
+        Ok(known) => known.map(|known| known.user),
+        Err(why) => {
+            tracing::debug!(why, "a client showed a token that is not good");
+            None
+        }
+    }
 }
 
 async fn objects(
@@ -230,6 +259,14 @@ async fn answer(
         return watch::watch(call, api, resource, request);
     }
     match place.subresource.as_str() {
+        _ if resource.kind.is_review() => review(call, request).await,
+        "token" if (names.group, names.plural) == ("", "serviceaccounts") => {
+            if request.method() != Method::POST {
+                return Err(ApiError::method_not_allowed());
+            }
+            let (media_type, text) = text(request).await?;
+            tokens::create(call, &media_type, &text)
+        }
         "" if place.name.is_empty() => collection(call, api, resource, request).await,
         "" => object(call, request).await,
         "status" if resource.kind.has_status() => part(call, request).await,
@@ -298,6 +335,18 @@ async fn object(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, Ap
         }
         _ => write(call, request, Part::Object).await,
     }
+}
+
+async fn review(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    let namespaced = call.resource.names.namespaced;
+    if !call.name.is_empty() || !call.subresource.is_empty() {
+        return Err(ApiError::no_such_resource());
+    }
+    if request.method() != Method::POST || (namespaced && call.namespace.is_empty()) {
+        return Err(ApiError::method_not_allowed());
+    }
+    let (media_type, text) = text(request).await?;
+    reviews::create(call, &media_type, &text)
 }
 
 async fn part(call: &Call<'_>, request: Request<Incoming>) -> Result<Reply, ApiError> {

@@ -31,6 +31,7 @@ use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::router;
 use crate::tls::{self, Authenticator};
+use crate::tokens::Issuer;
 
 /// How long a client may take for its TLS handshake and for the head of a request, which begins when the one before was
 /// answered. Source: `k8s.io/apiserver/pkg/server/secure_serving.go`, `ReadHeaderTimeout`.
@@ -105,10 +106,11 @@ pub struct Server {
 /// As [`Server::start`] and [`Server::run`]; `ready` is dropped then.
 pub async fn serve(
     config: Config,
+    tuning: Tuning,
     ready: oneshot::Sender<Vec<SocketAddr>>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let server = Server::start(config, &Tuning::default(), shutdown).await?;
+    let server = Server::start(config, &tuning, shutdown).await?;
     // Nobody has to wait for it.
     let _ = ready.send(server.addresses.clone());
     server.run().await
@@ -157,6 +159,8 @@ impl Server {
             store,
             registry,
             admission: Chain::new(plugins),
+            issuer: issuer(&config.pki)?,
+            advertise: config.advertise.to_string(),
             nodes: Nodes::new(tls::to_nodes(&config.pki)?),
             lines: Lines::default(),
             backends: tls::to_backends()?,
@@ -225,6 +229,13 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn issuer(pki: &Pki) -> Result<Issuer, Error> {
+    Issuer::new(&pki.account_key_pem()?).map_err(|reason| Error::Tls {
+        what: "the key that signs tokens",
+        reason,
+    })
 }
 
 /// Tells admission what the store holds already.

@@ -83,6 +83,13 @@ pub(crate) const SUBRESOURCES: &[Subresource] = &[
         verbs: STREAM,
     },
     Subresource {
+        resource: "serviceaccounts",
+        name: "token",
+        kind: "TokenRequest",
+        group_version: Some(("authentication.k8s.io", "v1")),
+        verbs: &["create"],
+    },
+    Subresource {
         resource: "pods",
         name: "proxy",
         kind: "PodProxyOptions",

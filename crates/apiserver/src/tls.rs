@@ -43,6 +43,7 @@ impl Authenticator {
         Some(User {
             name,
             groups: groups.chain(["system:authenticated".to_owned()]).collect(),
+            ..User::default()
         })
     }
 }

@@ -226,6 +226,16 @@ async fn a_pod_has_an_account_a_token_a_priority_and_patience() {
         (&spec["serviceAccountName"], &spec["serviceAccount"]),
         (&json!("default"), &json!("default"))
     );
+    let volume = text(&made, "/spec/volumes/0/name");
+    assert!(volume.starts_with("kube-api-access-"), "{volume}");
+    assert_eq!(
+        spec["volumes"][0]["projected"]["sources"][0],
+        json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}})
+    );
+    assert_eq!(
+        spec["containers"][0]["volumeMounts"],
+        json!([{"name": volume, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}])
+    );
     assert_eq!(
         (&spec["priority"], &spec["preemptionPolicy"]),
         (&json!(0), &json!("PreemptLowerPriority"))

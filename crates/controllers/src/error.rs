@@ -87,6 +87,12 @@ impl Error {
         })
     }
 
+    /// What the API server said, in its own words: what Events and conditions tell.
+    pub(crate) fn told(&self) -> String {
+        self.status()
+            .map_or_else(|| self.to_string(), |status| status.message.clone())
+    }
+
     fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Error::Api { source, .. } => match source.as_ref() {

@@ -2,7 +2,7 @@
 //!
 //! Source of the rules: `client-go/tools/record`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +19,11 @@ const BACKLOG: usize = 1024;
 const REMEMBERED: usize = 4096;
 /// A repetition after this is a new Event: the API server forgets the old one after an hour.
 const REPEATABLE: Duration = Duration::from_secs(10 * 60);
+
+/// So many Events that differ in their message only are written one by one; all further ones are one Event.
+const SIMILAR: usize = 10;
+/// What such an Event begins with. Source: `EventAggregator` of client-go.
+const COMBINED: &str = "(combined from similar events): ";
 
 /// Writes Events in the name of one component.
 #[derive(Clone)]
@@ -130,7 +135,7 @@ impl Records {
 async fn write(
     client: &Client,
     written: &mut Written,
-    record: Record,
+    mut record: Record,
     now: Timestamp,
 ) -> kube::Result<()> {
     // Events about cluster-wide objects live in `default`.
@@ -140,9 +145,13 @@ async fn write(
         .clone()
         .unwrap_or_else(|| "default".to_owned());
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    let key = Key::of(&record);
+    let mut key = Key::of(&record);
+    if written.is_one_of_many(&key, now) {
+        record.message.insert_str(0, COMBINED);
+        key.message.clear();
+    }
     if let Some(earlier) = written.repeated(&key, now) {
-        let patch = serde_json::json!({ "count": earlier.count, "lastTimestamp": Time(now) });
+        let patch = serde_json::json!({ "count": earlier.count, "lastTimestamp": Time(now), "message": record.message });
         match api
             .patch(
                 &earlier.name,
@@ -235,9 +244,34 @@ struct Earlier {
 struct Written {
     events: HashMap<Key, Earlier>,
     order: VecDeque<Key>,
+    /// By what they have in common: the messages of Events of late.
+    similar: HashMap<Key, (HashSet<String>, Timestamp)>,
 }
 
 impl Written {
+    /// Whether there were so many like it of late, but for the message, that they are told together.
+    fn is_one_of_many(&mut self, key: &Key, now: Timestamp) -> bool {
+        if self.similar.len() > REMEMBERED {
+            self.similar.clear();
+        }
+        let common = Key {
+            message: String::new(),
+            ..key.clone()
+        };
+        let (messages, last) = self
+            .similar
+            .entry(common)
+            .or_insert_with(|| (HashSet::new(), now));
+        if Duration::try_from(now.duration_since(*last)).unwrap_or_default() > REPEATABLE {
+            messages.clear();
+        }
+        *last = now;
+        if messages.len() <= SIMILAR {
+            messages.insert(key.message.clone());
+        }
+        messages.len() > SIMILAR
+    }
+
     fn repeated(&mut self, key: &Key, now: Timestamp) -> Option<Earlier> {
         let earlier = self.events.get_mut(key)?;
         let age = Duration::try_from(now.duration_since(earlier.last)).unwrap_or_default();
@@ -297,6 +331,22 @@ mod tests {
         assert_eq!(written.repeated(&key("a"), later(2)).unwrap().count, 3);
         assert!(written.repeated(&key("b"), later(2)).is_none());
         assert!(written.repeated(&key("a"), later(2000)).is_none());
+    }
+
+    #[test]
+    fn many_that_differ_in_their_message_only_are_told_together() {
+        let start = Timestamp::UNIX_EPOCH;
+        let mut written = Written::default();
+        for number in 0..SIMILAR {
+            assert!(!written.is_one_of_many(&key(&number.to_string()), start));
+        }
+        assert!(
+            !written.is_one_of_many(&key("0"), start),
+            "a repetition is not one more"
+        );
+        assert!(written.is_one_of_many(&key("one more"), start));
+        let later = Timestamp::from_second(2000).unwrap();
+        assert!(!written.is_one_of_many(&key("much later"), later));
     }
 
     #[test]

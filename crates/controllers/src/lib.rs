@@ -4,6 +4,8 @@
 //! name the keys that need work ([`queue`]); each controller then looks at a snapshot, plans with pure functions, and
 //! writes. What it wrote and does not see yet is remembered ([`expectations`]).
 
+mod account_tokens;
+mod aggregation;
 mod cache;
 mod cluster;
 mod config;
@@ -19,6 +21,7 @@ mod nodes;
 mod object;
 mod pod;
 mod queue;
+mod quotas;
 mod replicas;
 mod run;
 mod scheduler;

@@ -4,6 +4,8 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::account_tokens::AccountTokens;
+use crate::aggregation::Aggregation;
 use crate::cluster::Cluster;
 use crate::config::{Config, Tuning};
 use crate::deployment::Deployments;
@@ -14,6 +16,7 @@ use crate::garbage::Collector;
 use crate::inventory::Inventory;
 use crate::namespaces::{Defaults, Deletion};
 use crate::nodes::{Evictions, Lifecycle, PodCollector, Ranger, Ranges};
+use crate::quotas::Quotas;
 use crate::replicas::Replicas;
 use crate::scheduler::Scheduler;
 
@@ -65,6 +68,9 @@ pub async fn run_with(
     let pod_collector = PodCollector::new(&cluster, tuning.removed_node_grace);
     let collector = Collector::new(&cluster, &inventory);
     let deletion = Deletion::new(&cluster, &inventory);
+    let quotas = Quotas::new(&cluster, &inventory);
+    let account_tokens = AccountTokens::new(&cluster, &inventory, config.root_ca.clone());
+    let aggregation = Aggregation::new(&cluster, &inventory);
     let defaults = Defaults::new(&cluster, &inventory, config.root_ca);
 
     cluster.follow(&mut tasks, &shutdown);
@@ -88,6 +94,9 @@ pub async fn run_with(
     tasks.spawn(collector.run(shutdown.clone()));
     tasks.spawn(deletion.run(shutdown.clone()));
     tasks.spawn(defaults.run(shutdown.clone()));
+    tasks.spawn(quotas.run(shutdown.clone()));
+    tasks.spawn(account_tokens.run(shutdown.clone()));
+    tasks.spawn(aggregation.run(shutdown.clone()));
     stop(tasks, &shutdown).await
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, PostParams};
+use seaway_apiserver::Tuning;
 use seaway_apiserver::pki::Pki;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,9 @@ pub struct ControlPlaneConfig {
     pub service_cidr: Ipv4Net,
     /// Address of the cluster DNS.
     pub dns: std::net::Ipv4Addr,
+    /// Admission plugins that are switched off.
+    #[serde(default)]
+    pub disabled_admission_plugins: Vec<String>,
 }
 
 /// Prefix length of a node's share of the Pod range, as kube-controller-manager's default for IPv4.
@@ -54,7 +58,11 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
         advertise: config.advertise,
     };
     let (ready, became_ready) = tokio::sync::oneshot::channel();
-    let serving = seaway_apiserver::serve(server, ready, shutdown.clone());
+    let tuning = Tuning {
+        disabled_plugins: config.disabled_admission_plugins.clone(),
+        ..Tuning::default()
+    };
+    let serving = seaway_apiserver::serve(server, tuning, ready, shutdown.clone());
     let controlling = async {
         // Dropped without a word: `serving` ends with the reason.
         if became_ready.await.is_err() {

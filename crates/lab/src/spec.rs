@@ -29,6 +29,9 @@ pub struct LabSpec {
     pub api_port: u16,
     /// May Pods and nodes reach beyond this machine?
     pub internet: bool,
+    /// Admission plugins that are switched off.
+    #[serde(default)]
+    pub disabled_admission_plugins: Vec<String>,
 }
 
 /// Port of the API server on the fabric, where nodes and Pods find it.
@@ -138,6 +141,7 @@ mod tests {
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             api_port: 6443,
             internet: false,
+            disabled_admission_plugins: Vec::new(),
         }
     }
 

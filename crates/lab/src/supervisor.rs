@@ -349,6 +349,7 @@ impl Supervisor {
                 pod_cidr: spec.pod_cidr,
                 service_cidr: spec.service_cidr,
                 dns: spec.dns_address(),
+                disabled_admission_plugins: spec.disabled_admission_plugins.clone(),
             },
             None,
         )
@@ -589,6 +590,7 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
         service_cidr: ranges.service_cidr,
         api_port: choose_port(request, before.as_ref(), &others)?,
         internet: request.internet,
+        disabled_admission_plugins: request.disabled_admission_plugins.clone(),
     };
     std::fs::create_dir_all(paths.lab()).map_err(Error::file("create", paths.lab()))?;
     write_json(&paths.spec(), &spec)?;

@@ -34,6 +34,8 @@ pub struct UpRequest {
     pub service_cidr: Option<Ipv4Net>,
     /// May Pods and nodes reach beyond this machine?
     pub internet: bool,
+    /// Admission plugins of the API server that are switched off, by Kubernetes' names for them.
+    pub disabled_admission_plugins: Vec<String>,
     /// The lab stays when the process that asked for it ends.
     pub detach: bool,
 }
@@ -50,6 +52,7 @@ impl UpRequest {
             pod_cidr: None,
             service_cidr: None,
             internet: false,
+            disabled_admission_plugins: Vec::new(),
             detach: false,
         }
     }

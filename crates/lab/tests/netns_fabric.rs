@@ -20,6 +20,7 @@ fn spec(name: &str) -> LabSpec {
         service_cidr: "10.96.0.0/12".parse().expect("a range"),
         api_port: 6443,
         internet: false,
+        disabled_admission_plugins: Vec::new(),
     }
 }
 

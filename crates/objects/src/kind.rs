@@ -158,6 +158,11 @@ pub trait Kind: Send + Sync {
         None
     }
 
+    /// Whether its objects are questions, which are answered and never stored: they can only be created.
+    fn is_review(&self) -> bool {
+        false
+    }
+
     /// What whoever uses this version is warned of, `extensions/v1beta1 Ingress is deprecated …` for example.
     fn deprecation(&self) -> Option<String> {
         None

@@ -137,19 +137,23 @@ pub fn validate(meta: &ObjectMeta, namespaced: bool, rule: NameRule) -> FieldErr
         meta.owner_references.as_deref().unwrap_or_default(),
     ));
     for (i, finalizer) in meta.finalizers.iter().flatten().enumerate() {
-        let at = format!("metadata.finalizers[{i}]");
-        errors.extend(wrong(
-            &at,
-            finalizer.as_str(),
-            names::qualified_name(finalizer),
+        errors.extend(validate_finalizer(
+            finalizer,
+            &format!("metadata.finalizers[{i}]"),
         ));
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
-            errors.push(FieldError::invalid(
-                at,
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            ));
-        }
+    }
+    errors
+}
+
+/// The name of a finalizer: with a domain, unless it is one of Kubernetes' own.
+pub fn validate_finalizer(finalizer: &str, at: &str) -> FieldErrors {
+    let mut errors = wrong(at, finalizer, names::qualified_name(finalizer));
+    if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+        errors.push(FieldError::invalid(
+            at,
+            finalizer,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        ));
     }
     errors
 }

@@ -116,6 +116,9 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Paths of lists that Go writes as `null` when they are absent.
     const NULLS: &'static [&'static str] = &[];
+
+    /// Whether its objects are questions, which are answered and never stored.
+    const REVIEW: bool = false;
 }
 
 /// The [`Kind`] that follows from the [`Rules`] `R`.
@@ -254,7 +257,11 @@ impl<R: Rules> Kind for Typed<R> {
 
     fn validate(&self, object: &Value) -> FieldErrors {
         Self::check(object, |typed| {
-            let mut errors = metadata::validate(typed.metadata(), R::NAMES.namespaced, R::NAME);
+            let mut errors = if R::REVIEW {
+                FieldErrors::new()
+            } else {
+                metadata::validate(typed.metadata(), R::NAMES.namespaced, R::NAME)
+            };
             errors.extend(R::validate_written(typed, object));
             errors
         })
@@ -278,6 +285,14 @@ impl<R: Rules> Kind for Typed<R> {
                 errors
             })
         })
+    }
+
+    fn verbs(&self) -> Option<&'static [&'static str]> {
+        R::REVIEW.then_some(&["create"])
+    }
+
+    fn is_review(&self) -> bool {
+        R::REVIEW
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -31,6 +31,7 @@ use crate::quantity::Amount;
 use crate::runtime::{ContainerPhase, Mount, Runtime, RuntimeError, SandboxSpec};
 use crate::services::Services;
 use crate::sources;
+use crate::tokens;
 
 /// A container gets at least this long after its pre-stop hook.
 const LEAST_AFTER_HOOK: Duration = Duration::from_secs(2);
@@ -128,7 +129,7 @@ impl Node {
             .pod_dir(&model.uid)
             .map_err(|error| broken(&error))?;
         let names = source_names(&spec);
-        let sources = sources::read(&self.client, &model.namespace, names)
+        let mut sources = sources::read(&self.client, &model.namespace, names)
             .await
             .map_err(|error| {
                 Refusal::new(
@@ -136,6 +137,8 @@ impl Node {
                     format!("cannot read ConfigMaps and Secrets: {error}"),
                 )
             })?;
+        let tokens = tokens::read(&self.client, pod, tokens::wishes(&spec)).await;
+        sources.extend(tokens.map_err(|error| Refusal::new("FailedMount", error))?);
         let places = self.volumes(pod, &spec, &directory, &sources)?;
         let names = pod_names(
             &spec,
@@ -290,6 +293,7 @@ impl Node {
             let kind = match kind {
                 SourceKind::ConfigMap => "configMap",
                 SourceKind::Secret => "secret",
+                SourceKind::Token => "token",
             };
             let message = format!(
                 "Keys [{}] from the EnvFrom {kind} {}/{source} were skipped since they are considered invalid \

@@ -30,6 +30,7 @@ pub mod services;
 pub mod sources;
 pub mod status;
 pub mod status_writer;
+pub mod tokens;
 pub mod whoami;
 pub mod worker;
 

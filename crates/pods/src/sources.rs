@@ -37,6 +37,8 @@ pub async fn read(
                     .await?
                     .map(|object| secret_data(&object))
             }
+            // Asked for, not read.
+            SourceKind::Token => None,
         };
         if let Some(data) = data {
             sources.insert(name, data);
@@ -65,6 +67,8 @@ pub fn follow(
                     let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
                     object(api, name, secret_data)
                 }
+                // Renewed, not watched.
+                SourceKind::Token => continue,
             });
         }
         while let Some(change) = all.next().await {

@@ -28,6 +28,7 @@ use crate::probes::{Asker, ProbeKind, ProbeReport, ProbeSpec, Probing};
 use crate::sources::{self, SourceChange};
 use crate::status::{Facts, pod_status};
 use crate::status_writer::StatusWriter;
+use crate::tokens;
 
 /// Delays after failures other than pulls, which have the kubelet's.
 const RETRY_FIRST: SignedDuration = SignedDuration::from_millis(500);
@@ -94,6 +95,7 @@ pub struct Worker {
     ),
     sources: Sources,
     following: Option<AbortOnDropHandle<()>>,
+    renewing: Option<AbortOnDropHandle<()>>,
     waiting_reasons: BTreeMap<String, String>,
     cancel: CancellationToken,
     work: JoinSet<Outcome>,
@@ -134,6 +136,7 @@ impl Worker {
             changes: mpsc::unbounded_channel(),
             sources: Sources::new(),
             following: None,
+            renewing: None,
             waiting_reasons: BTreeMap::new(),
             cancel: CancellationToken::new(),
             work: JoinSet::new(),
@@ -628,7 +631,7 @@ impl Worker {
         self.verdicts.retain(|id, _| newest.contains(id));
     }
 
-    /// Watches the ConfigMaps and Secrets that the volumes show.
+    /// Watches the ConfigMaps and Secrets that the volumes show, and renews their tokens.
     fn follow_sources(&mut self) {
         let names: BTreeSet<SourceName> = self
             .object
@@ -636,6 +639,21 @@ impl Worker {
             .as_ref()
             .map(source_names)
             .unwrap_or_default();
+        let wishes = self
+            .object
+            .spec
+            .as_ref()
+            .map(tokens::wishes)
+            .unwrap_or_default();
+        if !wishes.is_empty() {
+            // Begun anew with each sandbox, whose volumes were made with new tokens.
+            self.renewing = Some(tokens::renew(
+                self.node.client.clone(),
+                self.object.clone(),
+                wishes,
+                self.changes.0.clone(),
+            ));
+        }
         if self.following.is_none() && !names.is_empty() {
             let (client, namespace) = (self.node.client.clone(), self.model.namespace.clone());
             self.following = Some(sources::follow(

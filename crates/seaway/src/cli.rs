@@ -88,6 +88,14 @@ pub(crate) struct UpOptions {
     /// Addresses of Services [default: as last time, or the first free of 10.96.0.0/12, …]
     #[arg(long, value_name = "CIDR")]
     pub(crate) service_cidr: Option<Ipv4Net>,
+    /// Admission plugins of the API server to switch off, as kube-apiserver names them
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = seaway_apiserver::admission::NAMES,
+    )]
+    pub(crate) disable_admission_plugins: Vec<String>,
 }
 
 #[derive(Debug, Args)]

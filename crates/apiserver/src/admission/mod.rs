@@ -12,6 +12,7 @@ mod resource_quota;
 mod service_account;
 mod stored;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -35,13 +36,17 @@ pub enum Operation {
     Delete,
 }
 
-/// Who asks, from the client certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who asks, from the client certificate or the token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// Common name, `kubernetes-admin` for example.
     pub name: String,
+    /// What tells it from others of the same name over time; empty for users of certificates.
+    pub uid: String,
     /// Organisations, `system:masters` for example.
     pub groups: Vec<String>,
+    /// What else is known: of which Pod a token is, for example.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// A write on its way to the store.
@@ -206,7 +211,7 @@ pub fn plugins(
             "ServiceAccount",
             Box::new(service_account::ServiceAccount {
                 stored: stored(),
-                mounts: false,
+                mounts: true,
             }),
         ),
         ("Priority", Box::new(priority::Priority)),

@@ -200,6 +200,14 @@ impl Authority {
     }
 }
 
+/// Makes a key, unless there is one.
+pub(super) fn ensure_key(at: &Path, name: &str) -> Result<(), Error> {
+    if at.exists() {
+        return Ok(());
+    }
+    write(at, &generate(name)?.serialize_pem(), 0o600)
+}
+
 fn with_certificate<T>(
     path: &Path,
     pem: &str,

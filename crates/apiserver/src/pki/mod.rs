@@ -54,6 +54,8 @@ pub struct Pki {
     pub controllers: Credential,
     /// What the API server shows to nodes: `kube-apiserver-kubelet-client` of `system:masters`.
     pub kubelet_client: Credential,
+    /// The key that signs the tokens of ServiceAccounts (PEM file).
+    pub account_key: PathBuf,
     directory: PathBuf,
 }
 
@@ -71,6 +73,7 @@ impl Pki {
         issue::make_directory(directory)?;
         let pki = Self::at(directory);
         let authority = Authority::ensure(&Credential::at(directory, "ca"))?;
+        issue::ensure_key(&pki.account_key, "service accounts")?;
         authority.ensure_issued(
             &pki.server,
             &Subject {
@@ -129,6 +132,14 @@ impl Pki {
         issue::read(&self.authority)
     }
 
+    /// The key that signs the tokens of ServiceAccounts, as PEM.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn account_key_pem(&self) -> Result<String, Error> {
+        issue::read(&self.account_key)
+    }
+
     /// The paths in a directory that [`Pki::ensure`] has filled.
     pub fn at(directory: &Path) -> Self {
         Self {
@@ -137,6 +148,7 @@ impl Pki {
             admin: Credential::at(directory, "admin"),
             controllers: Credential::at(directory, "controllers"),
             kubelet_client: Credential::at(directory, "apiserver-kubelet-client"),
+            account_key: directory.join("sa.key"),
             directory: directory.to_owned(),
         }
     }

@@ -296,7 +296,11 @@ impl Deployments {
             Err(error) if error.is_namespace_terminating() => Ok(()),
             Err(error) => {
                 let about = events::reference::<Deployment>(&deployment.metadata);
-                let message = format!("Failed to create new replica set \"{}\": {error}", key.name);
+                let message = format!(
+                    "Failed to create new replica set \"{}\": {}",
+                    key.name,
+                    error.told()
+                );
                 self.events.warning(about, "ReplicaSetCreateError", message);
                 Err(error)
             }

@@ -153,7 +153,7 @@ impl<K: Workload> Replicas<K> {
                 Scale::Keep => {}
                 Scale::Create(count) => {
                     if let Err(error) = self.create(object.as_ref(), &owner, count).await {
-                        failure = Some(("FailedCreate", error.to_string()));
+                        failure = Some(("FailedCreate", error.told()));
                         failed = Err(error);
                     }
                 }
@@ -162,7 +162,7 @@ impl<K: Workload> Replicas<K> {
                         .delete(object.as_ref(), &owner, &claim.owned, count)
                         .await
                     {
-                        failure = Some(("FailedDelete", error.to_string()));
+                        failure = Some(("FailedDelete", error.told()));
                         failed = Err(error);
                     }
                 }
@@ -263,7 +263,7 @@ impl<K: Workload> Replicas<K> {
                         // Nothing can be done about a namespace that is going, and nothing needs to be told.
                         futile |= error.is_namespace_terminating();
                         if !futile {
-                            let message = format!("Error creating: {error}");
+                            let message = format!("Error creating: {}", error.told());
                             self.events.warning(
                                 events::reference::<K>(object.meta()),
                                 "FailedCreate",
@@ -334,7 +334,7 @@ impl<K: Workload> Replicas<K> {
                 Err(error) => {
                     self.expectations
                         .deletion_observed(&owner.key, object::uid_of(&pod.metadata));
-                    let message = format!("Error deleting: {error}");
+                    let message = format!("Error deleting: {}", error.told());
                     self.events.warning(
                         events::reference::<K>(object.meta()),
                         "FailedDelete",

@@ -14,6 +14,7 @@ mod int_or_percent;
 mod job;
 mod lease;
 mod limit_range;
+mod local_subject_access_review;
 mod namespace;
 mod node;
 pub mod pod;
@@ -22,12 +23,19 @@ mod rbac;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod review;
 mod role;
 mod role_binding;
 mod secret;
+mod self_subject_access_review;
+mod self_subject_review;
+mod self_subject_rules_review;
 mod service;
 mod service_account;
 mod stateful_set;
+mod subject_access_review;
+mod token_request;
+mod token_review;
 mod workload_status;
 
 use std::sync::Arc;
@@ -67,7 +75,18 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<role::Roles>(),
         kind::<role_binding::RoleBindings>(),
         kind::<custom_resource_definition::CustomResourceDefinitions>(),
+        kind::<local_subject_access_review::LocalSubjectAccessReviews>(),
+        kind::<self_subject_access_review::SelfSubjectAccessReviews>(),
+        kind::<self_subject_review::SelfSubjectReviews>(),
+        kind::<self_subject_rules_review::SelfSubjectRulesReviews>(),
+        kind::<subject_access_review::SubjectAccessReviews>(),
+        kind::<token_review::TokenReviews>(),
     ]
+}
+
+/// TokenRequest, which has no place of its own: it is sent to a ServiceAccount's `token` subresource.
+pub fn token_request() -> Arc<dyn Kind> {
+    kind::<token_request::TokenRequests>()
 }
 
 /// The kind with this group, version and plural name.
@@ -124,6 +143,10 @@ mod tests {
     #[test]
     fn an_empty_object_is_defaulted_and_refused_without_a_panic() {
         for kind in registry() {
+            // Questions have no names.
+            if kind.is_review() {
+                continue;
+            }
             let names = kind.names();
             let group_version = if names.group.is_empty() {
                 names.version.to_owned()

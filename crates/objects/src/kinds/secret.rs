@@ -19,6 +19,9 @@ const REQUIRED_KEYS: &[(&str, &[&str])] = &[
     ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
 ];
 
+/// Names the ServiceAccount whose token a Secret holds.
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+
 pub(super) struct Secrets;
 
 impl Rules for Secrets {
@@ -70,6 +73,16 @@ impl Rules for Secrets {
         for (_, keys) in REQUIRED_KEYS.iter().filter(|(name, _)| *name == of_type) {
             for key in keys.iter().filter(|key| !has(key)) {
                 errors.push(FieldError::required(format!("data[{key}]"), ""));
+            }
+        }
+        if of_type == "kubernetes.io/service-account-token" {
+            let annotations = object.metadata.annotations.as_ref();
+            let account = annotations.and_then(|a| a.get(ACCOUNT));
+            if account.is_none_or(String::is_empty) {
+                errors.push(FieldError::required(
+                    format!("metadata.annotations[{ACCOUNT}]"),
+                    "",
+                ));
             }
         }
         if of_type == "kubernetes.io/basic-auth" && !has("username") && !has("password") {

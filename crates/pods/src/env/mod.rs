@@ -20,6 +20,8 @@ pub enum SourceKind {
     ConfigMap,
     /// A Secret.
     Secret,
+    /// A token of the Pod's ServiceAccount.
+    Token,
 }
 
 impl SourceKind {
@@ -27,6 +29,7 @@ impl SourceKind {
         match self {
             SourceKind::ConfigMap => "configmap",
             SourceKind::Secret => "secret",
+            SourceKind::Token => "token",
         }
     }
 
@@ -34,6 +37,7 @@ impl SourceKind {
         match self {
             SourceKind::ConfigMap => "ConfigMap",
             SourceKind::Secret => "Secret",
+            SourceKind::Token => "TokenRequest",
         }
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec,
-    SecretProjection, Volume,
+    SecretProjection, ServiceAccountTokenProjection, Volume,
 };
 
 use crate::env::{FieldError, PodFacts, SourceKind, SourceName, Sources, expand, field, resource};
 use crate::runtime::Mount;
+use crate::tokens::{self, Wish};
 
 /// Mode of files where the Pod does not say.
 const DEFAULT_MODE: u32 = 0o644;
@@ -206,10 +207,8 @@ pub fn volume_content(
                     source.items.as_deref().unwrap_or_default(),
                     default,
                 )?;
-            } else if projection.service_account_token.is_some() {
-                return Err(VolumeError::UnsupportedSource {
-                    what: "serviceAccountToken",
-                });
+            } else if let Some(source) = &projection.service_account_token {
+                add_token(&mut files, sources, source, default)?;
             } else {
                 return Err(VolumeError::UnsupportedSource {
                     what: "source of an unknown kind",
@@ -262,6 +261,22 @@ fn add_secret(
         source.optional,
         mode,
     )
+}
+
+fn add_token(
+    files: &mut BTreeMap<String, FileContent>,
+    sources: &Sources,
+    source: &ServiceAccountTokenProjection,
+    mode: u32,
+) -> Result<(), VolumeError> {
+    let name = Wish::of(source).source();
+    let token = sources.get(&name).and_then(|data| data.get(tokens::KEY));
+    let data = token.cloned().ok_or(VolumeError::NotFound {
+        kind: "token",
+        name: name.1,
+    })?;
+    files.insert(inside(&source.path)?, FileContent { data, mode });
+    Ok(())
 }
 
 fn add_keys(
@@ -454,6 +469,10 @@ mod tests {
                 data(&[("a", "1"), ("b", "2")]),
             ),
             ((SourceKind::Secret, "s".into()), data(&[("key", "secret")])),
+            (
+                (SourceKind::Token, "3607 ".into()),
+                data(&[("token", "jwt")]),
+            ),
         ]);
         volume_content(
             &pod,
@@ -502,10 +521,16 @@ mod tests {
             {"secret": {"name": "s"}},
             {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
             {"secret": {"name": "none", "optional": true}},
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
         ]}});
         assert_eq!(
             files(volume),
-            ["a 644 1", "key 644 secret", "labels 644 app=\"web\""]
+            [
+                "a 644 1",
+                "key 644 secret",
+                "labels 644 app=\"web\"",
+                "token 644 jwt"
+            ]
         );
     }
 
@@ -533,8 +558,8 @@ mod tests {
                 "\"..data\" must be a relative path without '..'",
             ),
             (
-                json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
-                "projected serviceAccountToken is not supported by seaway",
+                json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token", "audience": "other"}}]}}),
+                "token \"3600 other\" not found",
             ),
         ] {
             assert_eq!(content(volume).unwrap_err().to_string(), message);

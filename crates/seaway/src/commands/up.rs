@@ -17,6 +17,7 @@ pub(crate) fn run(options: &UpOptions) -> anyhow::Result<()> {
         pod_cidr: options.pod_cidr,
         service_cidr: options.service_cidr,
         internet: options.internet,
+        disabled_admission_plugins: options.disable_admission_plugins.clone(),
         detach: options.detach,
     };
     let mut steps = Steps::new();

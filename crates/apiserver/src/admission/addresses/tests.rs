@@ -32,6 +32,7 @@ impl Cluster {
             user: User {
                 name: "me".to_owned(),
                 groups: vec![],
+                ..User::default()
             },
         }
     }
