@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use crate::apply::{Node, Prepared, Refusal};
-use crate::env::{SourceName, Sources};
+use crate::env::{SourceKind, SourceName, Sources};
 use crate::error::Error;
 use crate::events::Severity;
 use crate::files::source_names;
@@ -35,6 +35,9 @@ const RETRY_FIRST: SignedDuration = SignedDuration::from_millis(500);
 const RETRY_LONGEST: SignedDuration = SignedDuration::from_secs(10);
 const PULL_FIRST: SignedDuration = crate::backoff::FIRST_DELAY;
 const PULL_LONGEST: SignedDuration = crate::backoff::LONGEST_DELAY;
+
+/// The ConfigMap with the certificate of the API server's authority. Source: KEP-1205.
+const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// News for a worker.
 #[derive(Debug, Clone)]
@@ -633,12 +636,14 @@ impl Worker {
 
     /// Watches the ConfigMaps and Secrets that the volumes show, and renews their tokens.
     fn follow_sources(&mut self) {
-        let names: BTreeSet<SourceName> = self
+        let mut names: BTreeSet<SourceName> = self
             .object
             .spec
             .as_ref()
             .map(source_names)
             .unwrap_or_default();
+        // In every Pod, and the same for as long as the cluster lives: not worth a watch for each Pod.
+        names.remove(&(SourceKind::ConfigMap, ROOT_CA.to_owned()));
         let wishes = self
             .object
             .spec
