@@ -7,7 +7,8 @@
 //! - `router`: which verb answers
 //! - `verbs`: get, list, watch, create, update, patch, delete, scale; `pod`, `namespace`: what only those kinds have
 //! - `options`, `fields`, `field_manager`: how a write is meant, whether the kind has the fields, and whose they become
-//! - `reviews`: questions that are answered and not stored; `tokens`: those of ServiceAccounts
+//! - `reviews`: questions that are answered and not stored; `tokens`: those of ServiceAccounts;
+//!   `impersonation`: asking in the name of others
 //! - [`admission`]: what may change or refuse a write
 //! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
 //! - `reply`, [`status`]: the answer
@@ -32,6 +33,7 @@ mod finish;
 #[doc(hidden)]
 pub mod fuzzing;
 mod go_syntax;
+mod impersonation;
 mod indent;
 mod list_options;
 mod metadata;

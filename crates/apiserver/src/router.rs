@@ -16,6 +16,7 @@ use crate::api::{Api, Call};
 use crate::body;
 use crate::deadline;
 use crate::finish::{Wanted, finish};
+use crate::impersonation;
 use crate::namespace;
 use crate::negotiate::{Accept, Encoding, Endpoint};
 use crate::options::Options;
@@ -116,6 +117,7 @@ async fn route(
     let Some(user) = user.or_else(|| token_user(api, &request)) else {
         return Err(ApiError::unauthorized());
     };
+    let user = impersonation::subject(user, request.headers())?;
     if let Some(door) = Door::parse(request.uri().path()) {
         return proxy::serve(api, &door, request).await;
     }

@@ -270,7 +270,9 @@ impl<R: Rules> Kind for Typed<R> {
     fn validate_update(&self, object: &Value, old: &Value) -> FieldErrors {
         Self::check(object, |new| {
             Self::check(old, |old| {
+                // Kubernetes looks twice: for all kinds alike, and in the rules of each.
                 let mut errors = metadata::validate_update(new.metadata(), old.metadata());
+                errors.extend(errors.clone());
                 errors.extend(R::validate_update(new, old));
                 errors
             })
@@ -281,6 +283,7 @@ impl<R: Rules> Kind for Typed<R> {
         Self::check(object, |new| {
             Self::check(old, |old| {
                 let mut errors = metadata::validate_update(new.metadata(), old.metadata());
+                errors.extend(errors.clone());
                 errors.extend(R::validate_status(new, old));
                 errors
             })
