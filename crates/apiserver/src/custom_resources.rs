@@ -208,6 +208,7 @@ async fn settle(api: &Api, custom: &CustomResources) -> Result<bool, ApiError> {
         user: User {
             name: "system:apiserver".to_owned(),
             groups: vec!["system:masters".to_owned()],
+            ..User::default()
         },
         query: Query::default(),
     };

@@ -30,8 +30,9 @@ fn recorded_conversations_with_kubernetes_go_the_same_way() {
         return eprintln!("NOT CHECKED: {missing}");
     };
     let host = Host::new();
-    // As the recordings were made: with the addresses that Kubernetes gives Services by default.
-    let lab = Lab::up_with(&host, &["--nodes", "1"]);
+    // As the recordings were made: with the addresses that Kubernetes gives Services by default, and without this plugin.
+    let without = ["--disable-admission-plugins", "ServiceAccount"];
+    let lab = Lab::up_with(&host, &[&["--nodes", "1"], &without[..]].concat());
     let mut conversations: Vec<PathBuf> = std::fs::read_dir(oracle.join("api"))
         .expect("the folder of the conversations")
         .map(|entry| entry.expect("its entries").path())

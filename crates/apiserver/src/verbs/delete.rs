@@ -353,8 +353,9 @@ fn mark(object: &mut Value, old: &Value, grace: i64) {
     let end = Timestamp::now()
         .checked_add(SignedDuration::from_secs(grace))
         .unwrap_or(Timestamp::MAX);
-    // A Namespace tells in its phase what other objects only tell in their metadata.
-    if object.pointer("/spec/finalizers").is_some() {
+    // A Namespace tells in its phase what other objects only tell in their metadata, and has no grace.
+    let namespace = object.pointer("/spec/finalizers").is_some();
+    if namespace {
         object["status"]["phase"] = "Terminating".into();
     }
     let metadata = object::metadata_mut(object);
@@ -362,7 +363,9 @@ fn mark(object: &mut Value, old: &Value, grace: i64) {
         "deletionTimestamp".to_owned(),
         metadata::timestamp(end).into(),
     );
-    metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+    if !namespace {
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+    }
     if let Some(generation) = generation.filter(|g| *g > 0) {
         metadata.insert("generation".to_owned(), (generation + 1).into());
     }
