@@ -100,6 +100,15 @@ async fn kubelet(
             "previous terminated container \"c\" in pod \"p\" not found\n".into(),
         ));
     }
+    if path.contains("command=refused") {
+        return Ok(answer(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "container not found (\"c\")".into(),
+        ));
+    }
+    if path.contains("tailLines=404") {
+        return Ok(answer(StatusCode::NOT_FOUND, "pod does not exist".into()));
+    }
     if request.uri().path().starts_with("/exec/") {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -152,9 +161,8 @@ async fn logs_come_from_the_node_and_so_do_its_refusals() {
     );
 }
 
-#[tokio::test]
-async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
-    let cluster = with_node().await;
+/// A connection as a client has one for streams.
+async fn connect(cluster: &Cluster) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
     let (certificate, key) = cluster.pki.admin.read().unwrap();
     let mut roots = RootCertStore::empty();
     let authority = cluster.pki.authority_pem().unwrap();
@@ -173,7 +181,13 @@ async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
         .unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = rustls::pki_types::ServerName::from(cluster.address.ip());
-    let mut stream = connector.connect(name, stream).await.unwrap();
+    connector.connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_passed_on_byte_for_byte() {
+    let cluster = with_node().await;
+    let mut stream = connect(&cluster).await;
     let head = format!(
         "GET {PODS}/p/exec?command=ls&command=-l%20a&stdout=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n"
     );
@@ -266,4 +280,111 @@ async fn a_pod_that_has_no_node_has_no_log_and_cannot_be_worked_in() {
         (code, text(&refused, "/message")),
         (400, "pod q does not have a host assigned".into())
     );
+}
+
+#[tokio::test]
+async fn a_nodes_refusal_of_a_stream_is_shown_as_the_node_worded_it() {
+    let cluster = with_node().await;
+    let mut stream = connect(&cluster).await;
+    let head = format!(
+        "POST {PODS}/p/exec?command=refused&stdout=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    let reading = async {
+        while !said.ends_with(b"container not found (\"c\")") {
+            let mut buffer = [0; 1024];
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&buffer[..read]);
+        }
+    };
+    tokio::time::timeout(harness::PATIENCE, reading)
+        .await
+        .unwrap();
+    assert!(
+        said.starts_with(b"HTTP/1.1 500 "),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+}
+
+#[tokio::test]
+async fn a_stream_needs_an_upgrade() {
+    let cluster = with_node().await;
+    for part in ["exec?command=ls&stdout=1", "attach?stdout=1", "portforward"] {
+        let (code, refused) = cluster.get(&format!("{PODS}/p/{part}")).await;
+        assert_eq!(
+            (code, text(&refused, "/message")),
+            (400, "Upgrade request required".into()),
+            "{part}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn options_of_a_log_are_checked_before_the_pod_is_looked_for() {
+    let cluster = with_node().await;
+    let (code, refused) = cluster.get(&format!("{PODS}/none/log?tailLines=-1")).await;
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (
+            422,
+            "PodLogOptions \"none\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0".into()
+        )
+    );
+    assert_eq!(text(&refused, "/details/kind"), "PodLogOptions");
+    let (code, refused) = cluster.get(&format!("{PODS}/none/log?limitBytes=x")).await;
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (
+            400,
+            "strconv.ParseInt: parsing \"x\": invalid syntax".into()
+        )
+    );
+    let (code, refused) = cluster.get(&format!("{PODS}/p/log?tailLines=404")).await;
+    assert_eq!(
+        (code, text(&refused, "/message")),
+        (
+            404,
+            "the server could not find the requested resource ( pods/log p)".into()
+        )
+    );
+    assert_eq!(text(&refused, "/details/kind"), "pods/log");
+}
+
+#[tokio::test]
+async fn discovery_lists_what_leads_through_the_proxy() {
+    let cluster = Cluster::start().await;
+    let (_, list) = cluster.get("/api/v1").await;
+    for (name, kind, verbs) in [
+        (
+            "nodes/proxy",
+            "NodeProxyOptions",
+            json!(["create", "delete", "get", "patch", "update"]),
+        ),
+        (
+            "pods/proxy",
+            "PodProxyOptions",
+            json!(["create", "delete", "get", "patch", "update"]),
+        ),
+        (
+            "services/proxy",
+            "ServiceProxyOptions",
+            json!(["create", "delete", "get", "patch", "update"]),
+        ),
+        (
+            "pods/portforward",
+            "PodPortForwardOptions",
+            json!(["create", "get"]),
+        ),
+        ("pods/attach", "PodAttachOptions", json!(["create", "get"])),
+    ] {
+        let resources = list["resources"].as_array().unwrap();
+        let found = resources
+            .iter()
+            .find(|resource| resource["name"] == name)
+            .unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!((&found["kind"], &found["verbs"]), (&json!(kind), &verbs));
+    }
 }

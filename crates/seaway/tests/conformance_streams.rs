@@ -8,6 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+
 use support::{Host, LIMIT, Lab, http, string, text, wait};
 
 /// Whether kubectl speaks WebSocket, for everything; SPDY is the other.
@@ -77,6 +80,29 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// `kubectl proxy` on a port of its choice.
+fn proxy(lab: &Lab<'_>, options: &[&str]) -> (Running, SocketAddr) {
+    let mut arguments = vec!["proxy", "--port=0"];
+    arguments.extend(options);
+    let mut child = lab
+        .kubectl_command(&arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run kubectl");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output"))
+        .read_line(&mut line)
+        .expect("a line");
+    // Starting to serve on 127.0.0.1:34567
+    let address = line
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|word| word.parse().ok());
+    let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+    (Running(child), address)
 }
 
 /// A forward on a port of kubectl's choice.
@@ -303,6 +329,120 @@ fn attach_and_run_talk_to_the_first_process() {
     }
 }
 
+/// A WebSocket to the API server, by way of `kubectl proxy`.
+struct Socket(WebSocket<TcpStream>);
+
+impl Socket {
+    fn open(host: &Host, address: SocketAddr, path: &str, protocol: &str) -> Result<Self, String> {
+        let url = format!("ws://{address}/api/v1/namespaces/default/pods/{path}");
+        let mut request = url.into_client_request().expect("a request");
+        if !protocol.is_empty() {
+            let offered = protocol.parse().expect("a header");
+            request
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", offered);
+        }
+        let stream = host
+            .run(|| TcpStream::connect(address))
+            .expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let (socket, _) = client(request, stream).map_err(|error| error.to_string())?;
+        Ok(Self(socket))
+    }
+
+    fn send(&mut self, message: &[u8]) {
+        let message = Message::Binary(message.to_vec().into());
+        self.0.send(message).expect("to be taken");
+    }
+
+    /// What comes until the server closes, put together by channel; the first byte of a message is its channel.
+    fn by_channel(mut self) -> std::collections::BTreeMap<u8, Vec<u8>> {
+        let mut channels = std::collections::BTreeMap::<u8, Vec<u8>>::new();
+        loop {
+            match self.0.read() {
+                Ok(message @ (Message::Binary(_) | Message::Text(_))) => {
+                    let data = message.into_data();
+                    let (channel, data) = data.split_first().expect("a channel");
+                    channels.entry(*channel).or_default().extend(data);
+                }
+                Ok(Message::Close(_)) | Err(_) => return channels,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_without_kubectl_speak_the_older_protocols() {
+    let host = Host::new();
+    let lab = Lab::up_with(&host, &["--nodes", "1"]);
+    run_shell(&lab, "shell");
+    lab.kubectl(&["run", "web", "--image=seaway/whoami", "--port=80"]);
+    ready(&lab, "web");
+    let (_proxy, address) = proxy(&lab, &["--disable-filter=true"]);
+    let open = |path: &str, protocol: &str| Socket::open(&host, address, path, protocol);
+    let exec = "shell/exec?stdout=true&stderr=true&command=sh&command=-c\
+                &command=echo%20out;echo%20err%3E%262;exit%203";
+    let message = "command terminated with non-zero exit code: exit status 3";
+
+    for protocol in ["v4.channel.k8s.io", "v5.channel.k8s.io"] {
+        let said = open(exec, protocol).expect(protocol).by_channel();
+        assert_eq!(text(&said[&1]), "out\n");
+        assert_eq!(text(&said[&2]), "err\n");
+        let status: serde_json::Value = serde_json::from_slice(&said[&3]).expect("a Status");
+        assert_eq!(status["message"], message);
+        assert_eq!(status["details"]["causes"][0]["message"], "3");
+    }
+    for protocol in ["channel.k8s.io", ""] {
+        let said = open(exec, protocol).expect(protocol).by_channel();
+        assert_eq!(text(&said[&1]), "out\n");
+        assert_eq!(text(&said[&3]), message);
+    }
+    for protocol in ["base64.channel.k8s.io", "v4.base64.channel.k8s.io"] {
+        let said = open(exec, protocol).expect(protocol).by_channel();
+        assert_eq!(text(&said[&b'1']), "b3V0Cg==");
+        assert_eq!(text(&said[&b'2']), "ZXJyCg==");
+        assert!(said.contains_key(&b'3'));
+    }
+    assert!(open(exec, "v9.channel.k8s.io").is_err());
+
+    // Input, and its end where the protocol has one.
+    let cat = "shell/exec?stdin=true&stdout=true&command=cat";
+    let mut socket = open(cat, "v5.channel.k8s.io").expect("v5");
+    socket.send(b"\0hello\n");
+    socket.send(&[255, 0]);
+    assert_eq!(text(&socket.by_channel()[&1]), "hello\n");
+    let read = "shell/exec?stdin=true&stdout=true&command=head&command=-n1";
+    let mut socket = open(read, "v4.channel.k8s.io").expect("v4");
+    socket.send(b"\0hello\n");
+    assert_eq!(text(&socket.by_channel()[&1]), "hello\n");
+
+    // Ports as channels: two for each, which begin with its number.
+    let mut socket = open("web/portforward?ports=80", "v4.channel.k8s.io").expect("v4");
+    socket.send(b"\0GET /x HTTP/1.0\r\n\r\n");
+    let said = socket.by_channel();
+    assert_eq!(said[&0][..2], [80, 0]);
+    assert!(
+        text(&said[&0]).contains("GET /x HTTP/1.0"),
+        "{}",
+        text(&said[&0])
+    );
+    assert_eq!(said[&1], [80, 0]);
+    let said = open("web/portforward?ports=81", "v4.channel.k8s.io")
+        .expect("v4")
+        .by_channel();
+    assert_eq!(said[&0], [81, 0]);
+    assert!(
+        text(&said[&1][2..]).starts_with("error forwarding port 81 to pod"),
+        "{}",
+        text(&said[&1])
+    );
+    for ports in ["", "?ports=0", "?ports=http"] {
+        let path = format!("web/portforward{ports}");
+        assert!(open(&path, "v4.channel.k8s.io").is_err(), "{ports}");
+    }
+}
+
 #[test]
 fn files_and_directories_are_copied_both_ways() {
     let host = Host::new();
@@ -488,22 +628,7 @@ fn services_pods_and_nodes_are_reached_through_the_api_server() {
     });
 
     // kubectl proxy, and the API server behind it as a proxy once more.
-    let mut child = lab
-        .kubectl_command(&["proxy", "--port=0"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("run kubectl");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("its output"))
-        .read_line(&mut line)
-        .expect("a line");
-    let _proxy = Running(child);
-    let address = line
-        .trim()
-        .rsplit(' ')
-        .next()
-        .expect("an address")
-        .to_owned();
+    let (_proxy, address) = proxy(&lab, &[]);
     let url = format!("http://{address}/api/v1/namespaces/default/services/web:8080/proxy/");
     let output = host
         .command("curl")

@@ -700,4 +700,30 @@ mod tests {
         assert!(session.next().await.is_none());
         session.close().await;
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_session_panic_or_stay(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            opened in proptest::prelude::any::<bool>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let (mut session, mut peer) = Peer::connect();
+                if opened {
+                    peer.open(1).await;
+                }
+                // A session that has ended does not take them.
+                let _ = peer.connection.write_all(&bytes).await;
+                drop(peer);
+                while let Some(request) = session.next().await {
+                    let _ = request.accept().await;
+                }
+                assert!(session.closed().is_cancelled());
+            });
+        }
+    }
 }
