@@ -71,6 +71,7 @@ fn a_python_program_finds_kubernetes() {
     let parts = [
         "crud",
         "patches",
+        "apply",
         "watches",
         "dynamically",
         "tables",
@@ -201,6 +202,71 @@ fn a_watch_of_metadata_and_pages_of_a_list_serve_kube_rs() {
         )
         .await
         .unwrap();
+    });
+}
+
+#[test]
+fn two_managers_apply_from_kube_rs_and_one_has_to_force() {
+    let host = Host::new();
+    let lab = Lab::up_with(&host, &["--nodes", "1"]);
+    with_client(&host, &lab, async |client| {
+        let services: Api<Service> = Api::default_namespaced(client.clone());
+        let apply = async |manager: &str, force: bool, spec: serde_json::Value| {
+            let mut options = PatchParams::apply(manager);
+            options.force = force;
+            let wanted = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "applied"}, "spec": spec});
+            services
+                .patch("applied", &options, &Patch::Apply(wanted))
+                .await
+        };
+        let http = json!({"name": "http", "port": 80, "protocol": "TCP"});
+        let https = json!({"name": "https", "port": 443, "protocol": "TCP"});
+        apply("ports", false, json!({"ports": [http, https]}))
+            .await
+            .unwrap();
+        let both = apply("selector", false, json!({"selector": {"app": "a"}}))
+            .await
+            .unwrap();
+        let spec = both.spec.unwrap();
+        assert_eq!(spec.ports.unwrap().len(), 2);
+        assert_eq!(spec.selector.unwrap()["app"], "a");
+
+        let other = json!({"ports": [{"name": "web", "port": 80, "protocol": "TCP"}]});
+        let Err(kube::Error::Api(conflict)) = apply("other", false, other.clone()).await else {
+            panic!("nobody refused");
+        };
+        assert_eq!((conflict.code, conflict.reason.as_str()), (409, "Conflict"));
+        assert!(
+            conflict.message.contains("\"ports\""),
+            "{}",
+            conflict.message
+        );
+        let forced = apply("other", true, other)
+            .await
+            .unwrap()
+            .spec
+            .unwrap()
+            .ports
+            .unwrap();
+        let names: Vec<_> = forced
+            .iter()
+            .filter_map(|port| port.name.as_deref())
+            .collect();
+        assert_eq!(names, ["web", "https"]);
+
+        // What its only manager applies no more goes; what others have too stays.
+        let less = apply("ports", true, json!({"ports": [http]}))
+            .await
+            .unwrap();
+        assert_eq!(less.spec.unwrap().ports.unwrap().len(), 1);
+        let managers: Vec<String> = less
+            .metadata
+            .managed_fields
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|entry| entry.manager)
+            .collect();
+        assert!(managers.iter().any(|m| m == "ports") && managers.iter().any(|m| m == "selector"));
     });
 }
 
