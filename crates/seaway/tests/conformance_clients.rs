@@ -77,6 +77,7 @@ fn a_python_program_finds_kubernetes() {
         "tables",
         "elections",
         "execs",
+        "forwards",
     ];
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/client.py");
     let output = host
