@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -132,6 +135,14 @@ pub(crate) struct Cluster {
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
     /// Deployments.
     pub(crate) deployments: Arc<Cache<Deployment>>,
+    /// DaemonSets.
+    pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
+    /// StatefulSets.
+    pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
+    /// The revisions of both.
+    pub(crate) controller_revisions: Arc<Cache<ControllerRevision>>,
+    /// Jobs.
+    pub(crate) jobs: Arc<Cache<Job>>,
     /// Leases; the nodes' heartbeats are among them.
     pub(crate) leases: Arc<Cache<Lease>>,
 }
@@ -157,6 +168,10 @@ impl Cluster {
             replication_controllers: Cache::new(vec![by_namespace()]),
             replica_sets: Cache::new(vec![by_controller(), orphans(), by_namespace()]),
             deployments: Cache::new(vec![by_namespace()]),
+            daemon_sets: Cache::new(vec![by_namespace()]),
+            stateful_sets: Cache::new(vec![by_namespace()]),
+            controller_revisions: Cache::new(vec![by_controller(), orphans()]),
+            jobs: Cache::new(vec![by_controller(), by_namespace()]),
             leases: Cache::new(vec![]),
         })
     }
@@ -172,6 +187,10 @@ impl Cluster {
         self.follow_one(&self.replication_controllers, tasks, shutdown);
         self.follow_one(&self.replica_sets, tasks, shutdown);
         self.follow_one(&self.deployments, tasks, shutdown);
+        self.follow_one(&self.daemon_sets, tasks, shutdown);
+        self.follow_one(&self.stateful_sets, tasks, shutdown);
+        self.follow_one(&self.controller_revisions, tasks, shutdown);
+        self.follow_one(&self.jobs, tasks, shutdown);
         self.follow_one(&self.leases, tasks, shutdown);
     }
 
@@ -186,6 +205,10 @@ impl Cluster {
         self.replication_controllers.wait_synced().await;
         self.replica_sets.wait_synced().await;
         self.deployments.wait_synced().await;
+        self.daemon_sets.wait_synced().await;
+        self.stateful_sets.wait_synced().await;
+        self.controller_revisions.wait_synced().await;
+        self.jobs.wait_synced().await;
         self.leases.wait_synced().await;
     }
 

@@ -22,6 +22,8 @@ pub struct Tuning {
     pub node_grace: Duration,
     /// The Pods of a removed node stay this long, should it come back.
     pub removed_node_grace: Duration,
+    /// How long a Job waits after its first failure; the pause doubles with each one in a row.
+    pub job_backoff: Duration,
 }
 
 impl Default for Tuning {
@@ -29,6 +31,7 @@ impl Default for Tuning {
         Self {
             node_grace: Duration::from_secs(40),
             removed_node_grace: Duration::from_secs(40),
+            job_backoff: Duration::from_secs(10),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `DeploymentStrategy` and `DeploymentCondition`.
 
 mod controller;
-mod hash;
+pub(crate) mod hash;
 mod model;
 mod plan;
 mod revision;
@@ -12,3 +12,4 @@ mod rolling;
 mod status;
 
 pub(crate) use controller::Deployments;
+pub(crate) use model::{Round, resolve};

@@ -6,3 +6,4 @@ mod plan;
 mod rank;
 
 pub(crate) use controller::Replicas;
+pub(crate) use rank::by_deletion_order;

@@ -8,17 +8,20 @@ use crate::account_tokens::AccountTokens;
 use crate::aggregation::Aggregation;
 use crate::cluster::Cluster;
 use crate::config::{Config, Tuning};
+use crate::daemon::Daemons;
 use crate::deployment::Deployments;
 use crate::endpoints::{LegacyEndpoints, Mirrors, Slices};
 use crate::error::Error;
 use crate::events;
 use crate::garbage::Collector;
 use crate::inventory::Inventory;
+use crate::job::Jobs;
 use crate::namespaces::{Defaults, Deletion};
 use crate::nodes::{Evictions, Lifecycle, PodCollector, Ranger, Ranges};
 use crate::quotas::Quotas;
 use crate::replicas::Replicas;
 use crate::scheduler::Scheduler;
+use crate::stateful::Stateful;
 
 /// Runs all controllers until `shutdown` is cancelled. An API server that is away is waited for.
 ///
@@ -59,6 +62,9 @@ pub async fn run_with(
     let replication_controllers = Replicas::new(&cluster, &cluster.replication_controllers);
     let replica_sets = Replicas::new(&cluster, &cluster.replica_sets);
     let deployments = Deployments::new(&cluster);
+    let daemons = Daemons::new(&cluster);
+    let stateful = Stateful::new(&cluster);
+    let jobs = Jobs::new(&cluster, tuning.job_backoff);
     let slices = Slices::new(&cluster);
     let legacy_endpoints = LegacyEndpoints::new(&cluster);
     let mirrors = Mirrors::new(&cluster);
@@ -84,6 +90,9 @@ pub async fn run_with(
     tasks.spawn(replication_controllers.run(shutdown.clone()));
     tasks.spawn(replica_sets.run(shutdown.clone()));
     tasks.spawn(deployments.run(shutdown.clone()));
+    tasks.spawn(daemons.run(shutdown.clone()));
+    tasks.spawn(stateful.run(shutdown.clone()));
+    tasks.spawn(jobs.run(shutdown.clone()));
     tasks.spawn(slices.run(shutdown.clone()));
     tasks.spawn(legacy_endpoints.run(shutdown.clone()));
     tasks.spawn(mirrors.run(shutdown.clone()));

@@ -12,3 +12,6 @@ mod score;
 mod state;
 
 pub(crate) use controller::Scheduler;
+pub(crate) use demand::Demand;
+pub(crate) use filter::matches_node;
+pub(crate) use node::Offer;

@@ -149,13 +149,19 @@ impl Target {
 }
 
 /// Which way a fraction of a Pod goes.
-enum Round {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// To the next whole one.
     Up,
+    /// To none.
     Down,
 }
 
 /// A number, or a percentage of `total`.
-fn resolve(value: &IntOrString, total: i32, round: Round) -> Result<i32, String> {
+///
+/// # Errors
+/// The value is neither.
+pub(crate) fn resolve(value: &IntOrString, total: i32, round: Round) -> Result<i32, String> {
     match value {
         IntOrString::Int(number) => Ok((*number).max(0)),
         IntOrString::String(text) => {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::api::Patch;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Owner, Workload};
@@ -16,9 +15,9 @@ use super::rank;
 use crate::cache::{Cache, Change};
 use crate::cluster::{self, Cluster};
 use crate::error::{Context, Error, or_gone};
-use crate::events::{self, Recorder};
 use crate::expectations::Expectations;
 use crate::object::{self, ObjectKey};
+use crate::pod_control::{PodControl, Words};
 use crate::queue::{Next, Queue};
 
 /// Owners worked on at the same time.
@@ -32,7 +31,7 @@ pub(crate) struct Replicas<K> {
     owners: Arc<Cache<K>>,
     queue: Queue<ObjectKey>,
     expectations: Expectations<ObjectKey>,
-    events: Recorder,
+    control: PodControl,
 }
 
 impl<K: Workload> Replicas<K> {
@@ -43,7 +42,7 @@ impl<K: Workload> Replicas<K> {
             owners: Arc::clone(owners),
             queue: Queue::new(),
             expectations: Expectations::new(),
-            events: cluster.events.named(K::COMPONENT),
+            control: PodControl::new(cluster, cluster.events.named(K::COMPONENT), Words::Plain),
         });
         let queue = this.queue.clone();
         owners.on_change(move |change| {
@@ -152,16 +151,18 @@ impl<K: Workload> Replicas<K> {
             match plan::scale(&owner, &claim.owned) {
                 Scale::Keep => {}
                 Scale::Create(count) => {
-                    if let Err(error) = self.create(object.as_ref(), &owner, count).await {
+                    let new = vec![new_pod::<K>(&owner); count];
+                    let created = self
+                        .control
+                        .create_all(object.as_ref(), &self.expectations, &new)
+                        .await;
+                    if let Err(error) = created {
                         failure = Some(("FailedCreate", error.told()));
                         failed = Err(error);
                     }
                 }
                 Scale::Delete(count) => {
-                    if let Err(error) = self
-                        .delete(object.as_ref(), &owner, &claim.owned, count)
-                        .await
-                    {
+                    if let Err(error) = self.delete(object.as_ref(), &claim.owned, count).await {
                         failure = Some(("FailedDelete", error.told()));
                         failed = Err(error);
                     }
@@ -237,58 +238,7 @@ impl<K: Workload> Replicas<K> {
         Ok(())
     }
 
-    async fn create(&self, object: &K, owner: &Owner, count: usize) -> Result<(), Error> {
-        self.expectations.expect_creations(&owner.key, count);
-        let new = new_pod::<K>(owner);
-        let api = self.cluster.api::<Pod>(&owner.key.namespace);
-        let parameters = cluster::post();
-        let mut left = count;
-        for batch in plan::slow_start(count) {
-            let answers = join_all((0..batch).map(|_| api.create(&parameters, &new))).await;
-            left -= batch;
-            let (mut failed, mut futile) = (None, false);
-            for answer in answers {
-                match answer.during("create a Pod for", &owner.key) {
-                    Ok(pod) => {
-                        let name = pod.metadata.name.unwrap_or_default();
-                        let message = format!("Created pod: {name}");
-                        self.events.normal(
-                            events::reference::<K>(object.meta()),
-                            "SuccessfulCreate",
-                            message,
-                        );
-                    }
-                    Err(error) => {
-                        self.expectations.creation_observed(&owner.key);
-                        // Nothing can be done about a namespace that is going, and nothing needs to be told.
-                        futile |= error.is_namespace_terminating();
-                        if !futile {
-                            let message = format!("Error creating: {}", error.told());
-                            self.events.warning(
-                                events::reference::<K>(object.meta()),
-                                "FailedCreate",
-                                message,
-                            );
-                        }
-                        failed = Some(error);
-                    }
-                }
-            }
-            if let Some(error) = failed {
-                self.expectations.creations_given_up(&owner.key, left);
-                return if futile { Ok(()) } else { Err(error) };
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        object: &K,
-        owner: &Owner,
-        owned: &[Arc<Pod>],
-        count: usize,
-    ) -> Result<(), Error> {
+    async fn delete(&self, object: &K, owned: &[Arc<Pod>], count: usize) -> Result<(), Error> {
         let mut pods: Vec<Arc<Pod>> = owned
             .iter()
             .filter(|pod| crate::pod::is_active(pod))
@@ -296,55 +246,9 @@ impl<K: Workload> Replicas<K> {
             .collect();
         rank::by_deletion_order(&mut pods, &self.related(object, owned), Timestamp::now());
         pods.truncate(count);
-        for pod in &pods {
-            self.expectations
-                .expect_deletion(&owner.key, object::uid_of(&pod.metadata));
-        }
-        let api = self.cluster.api::<Pod>(&owner.key.namespace);
-        let answers = join_all(pods.iter().map(|pod| {
-            let uid = pod.metadata.uid.clone();
-            let name = pod.metadata.name.clone().unwrap_or_default();
-            let parameters = DeleteParams::default().preconditions(Preconditions {
-                uid,
-                resource_version: None,
-            });
-            let api = &api;
-            async move {
-                api.delete(&name, &parameters)
-                    .await
-                    .during("delete Pod", name)
-            }
-        }))
-        .await;
-        let mut failed = Ok(());
-        for (pod, answer) in pods.iter().zip(answers) {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match or_gone(answer) {
-                Ok(Some(_)) => {
-                    let message = format!("Deleted pod: {name}");
-                    self.events.normal(
-                        events::reference::<K>(object.meta()),
-                        "SuccessfulDelete",
-                        message,
-                    );
-                }
-                Ok(None) => self
-                    .expectations
-                    .deletion_observed(&owner.key, object::uid_of(&pod.metadata)),
-                Err(error) => {
-                    self.expectations
-                        .deletion_observed(&owner.key, object::uid_of(&pod.metadata));
-                    let message = format!("Error deleting: {}", error.told());
-                    self.events.warning(
-                        events::reference::<K>(object.meta()),
-                        "FailedDelete",
-                        message,
-                    );
-                    failed = Err(error);
-                }
-            }
-        }
-        failed
+        self.control
+            .delete_all(object, &self.expectations, &pods)
+            .await
     }
 
     /// The Pods that should stay spread together: those of all siblings under the same Deployment.

@@ -127,19 +127,6 @@ pub(crate) fn wake(owner: &Owner, owned: &[Arc<Pod>], now: Timestamp) -> Option<
         .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
-/// The sizes of the batches in which Pods are created: one, then twice as many each time, so that a template that
-/// the API server refuses is refused once and not five hundred times. Source: `slowStartBatch`.
-pub(crate) fn slow_start(total: usize) -> impl Iterator<Item = usize> {
-    let mut left = total;
-    let mut size = 1;
-    std::iter::from_fn(move || {
-        let batch = left.min(size);
-        left -= batch;
-        size *= 2;
-        (batch > 0).then_some(batch)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -291,14 +278,6 @@ mod tests {
                 }
             }
             prop_assert_eq!(have, wanted);
-        }
-
-        #[test]
-        fn batches_add_up_and_at_most_double(total in 0usize..2000) {
-            let batches: Vec<usize> = slow_start(total).collect();
-            prop_assert_eq!(batches.iter().sum::<usize>(), total);
-            prop_assert!(batches.iter().zip(batches.iter().skip(1)).all(|(one, next)| *next <= one * 2));
-            prop_assert!(batches.first().is_none_or(|first| *first == 1));
         }
     }
 }

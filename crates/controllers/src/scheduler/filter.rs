@@ -45,7 +45,8 @@ fn untolerated<'a>(demand: &Demand, offer: &'a Offer) -> Option<&'a Taint> {
     })
 }
 
-fn matches_node(demand: &Demand, offer: &Offer) -> bool {
+/// Whether the Pod's node selector and required node affinity allow the node.
+pub(crate) fn matches_node(demand: &Demand, offer: &Offer) -> bool {
     if !demand
         .node_selector
         .iter()

@@ -6,5 +6,7 @@
 
 mod endings;
 mod harness;
+mod jobs;
 mod nodes;
+mod sets;
 mod workloads;

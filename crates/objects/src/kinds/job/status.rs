@@ -283,7 +283,7 @@ fn change(new_job: &Job, new: &JobStatus, old_job: &Job) -> FieldErrors {
         .spec
         .as_ref()
         .is_some_and(|spec| spec.suspend == Some(true));
-    if old.start_time.is_some() && old.start_time != new.start_time && !suspended {
+    if old.start_time.is_some() && new.start_time.is_none() && !suspended {
         errors.push(FieldError::required(
             "status.startTime",
             "startTime cannot be removed for unsuspended job",

@@ -4,6 +4,8 @@ pub(super) mod defaults;
 pub(super) mod internal;
 mod qos;
 mod row;
+mod scheduling;
+mod security;
 mod update;
 pub(super) mod validate;
 

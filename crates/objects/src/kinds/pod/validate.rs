@@ -5,12 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, PodSpec, Probe, ResourceRequirements, Volume, VolumeMount,
+    Container, ContainerPort, EnvVar, LifecycleHandler, PodSpec, Probe, ResourceRequirements,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::defaults::volume_sources;
+use super::{scheduling, security};
 use crate::field::{FieldError, FieldErrors, not_negative, one_of};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::metadata::{validate_labels, wrong};
@@ -49,6 +51,10 @@ pub(in crate::kinds) fn validate_spec(spec: &PodSpec, at: &str) -> FieldErrors {
                 &volume_names,
                 &at,
             ));
+            let sidecar = container.restart_policy.as_deref() == Some("Always");
+            if field != containers && !sidecar {
+                errors.extend(only_for_sidecars(container, &at));
+            }
             if !container.name.is_empty() && !seen.insert(container.name.as_str()) {
                 errors.push(FieldError::duplicate(format!("{at}.name"), &container.name));
             }
@@ -66,20 +72,14 @@ pub(in crate::kinds) fn validate_spec(spec: &PodSpec, at: &str) -> FieldErrors {
         &DNS_POLICIES,
         &format!("{at}.dnsPolicy"),
     ));
-    let name_servers = spec
-        .dns_config
-        .as_ref()
-        .and_then(|c| c.nameservers.as_ref());
-    if spec.dns_policy.as_deref() == Some("None") && name_servers.is_none_or(Vec::is_empty) {
-        errors.push(FieldError::required(
-            format!("{at}.dnsConfig.nameservers"),
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        ));
-    }
     errors.extend(validate_labels(
         spec.node_selector.as_ref(),
         &format!("{at}.nodeSelector"),
     ));
+    errors.extend(security::validate_pod(spec, at));
+    errors.extend(scheduling::validate_affinity(spec, at));
+    errors.extend(security::validate_resolver(spec, at));
+    errors.extend(scheduling::validate_gates_and_spread(spec, at));
     for (field, value) in [
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
@@ -134,6 +134,23 @@ pub(in crate::kinds) fn validate_spec(spec: &PodSpec, at: &str) -> FieldErrors {
         }
     }
     errors
+}
+
+/// What an init container may not have that is done before the others start. Source: `validateInitContainers`.
+fn only_for_sidecars(container: &Container, at: &str) -> FieldErrors {
+    let set = [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    let each = set.into_iter().filter(|(_, set)| *set).map(|(field, _)| {
+        FieldError::forbidden(
+            format!("{at}.{field}"),
+            "may not be set for init containers without restartPolicy=Always",
+        )
+    });
+    each.collect()
 }
 
 fn required_one_of(value: Option<&str>, supported: &[&str], at: &str) -> FieldErrors {
@@ -200,6 +217,22 @@ fn validate_container(
     ));
     if let Some(resources) = &container.resources {
         errors.extend(validate_resources(resources, &format!("{at}.resources")));
+    }
+    if let Some(lifecycle) = &container.lifecycle {
+        for (field, handler) in [
+            ("postStart", &lifecycle.post_start),
+            ("preStop", &lifecycle.pre_stop),
+        ] {
+            if let Some(handler) = handler {
+                errors.extend(validate_hook(handler, &format!("{at}.lifecycle.{field}")));
+            }
+        }
+    }
+    if let Some(context) = &container.security_context {
+        errors.extend(security::validate_container(
+            context,
+            &format!("{at}.securityContext"),
+        ));
     }
     for (field, probe, once) in [
         ("livenessProbe", &container.liveness_probe, true),
@@ -418,22 +451,68 @@ fn validate_resources(resources: &ResourceRequirements, at: &str) -> FieldErrors
     errors
 }
 
+/// Exactly one way of asking; each one more is complained about at its own field.
+fn one_handler(handlers: &[(&str, bool)], at: &str) -> FieldErrors {
+    let mut given = handlers.iter().filter(|(_, given)| *given);
+    if given.next().is_none() {
+        return vec![FieldError::required(at, "must specify a handler type")];
+    }
+    let more = given.map(|(field, _)| {
+        FieldError::forbidden(
+            format!("{at}.{field}"),
+            "may not specify more than 1 handler type",
+        )
+    });
+    more.collect()
+}
+
+fn validate_hook(hook: &LifecycleHandler, at: &str) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    if let Some(exec) = &hook.exec
+        && exec.command.as_ref().is_none_or(Vec::is_empty)
+    {
+        errors.push(FieldError::required(format!("{at}.exec.command"), ""));
+    }
+    if let Some(get) = &hook.http_get {
+        errors.extend(validate_port_or_name(
+            &get.port,
+            &format!("{at}.httpGet.port"),
+        ));
+        errors.extend(required_one_of(
+            get.scheme.as_deref(),
+            &["HTTP", "HTTPS"],
+            &format!("{at}.httpGet.scheme"),
+        ));
+    }
+    if let Some(socket) = &hook.tcp_socket {
+        errors.extend(validate_port_or_name(
+            &socket.port,
+            &format!("{at}.tcpSocket.port"),
+        ));
+    }
+    errors.extend(one_handler(
+        &[
+            ("exec", hook.exec.is_some()),
+            ("httpGet", hook.http_get.is_some()),
+            ("tcpSocket", hook.tcp_socket.is_some()),
+            ("sleep", hook.sleep.is_some()),
+        ],
+        at,
+    ));
+    errors
+}
+
 fn validate_probe(probe: &Probe, once: bool, at: &str) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let handlers = [
-        probe.exec.is_some(),
-        probe.http_get.is_some(),
-        probe.tcp_socket.is_some(),
-        probe.grpc.is_some(),
-    ];
-    match handlers.iter().filter(|h| **h).count() {
-        0 => errors.push(FieldError::required(at, "must specify a handler type")),
-        1 => {}
-        _ => errors.push(FieldError::forbidden(
-            at,
-            "may not specify more than 1 handler type",
-        )),
-    }
+    errors.extend(one_handler(
+        &[
+            ("exec", probe.exec.is_some()),
+            ("httpGet", probe.http_get.is_some()),
+            ("tcpSocket", probe.tcp_socket.is_some()),
+            ("grpc", probe.grpc.is_some()),
+        ],
+        at,
+    ));
     if let Some(exec) = &probe.exec
         && exec.command.as_ref().is_none_or(Vec::is_empty)
     {
