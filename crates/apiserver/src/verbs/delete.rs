@@ -37,7 +37,7 @@ const ANSWERED_WITH_OBJECT: [(&str, &str); 5] = [
 
 /// Kinds whose dependents stay when the client does not say. Source: `DefaultGarbageCollectionPolicy` of their
 /// strategies (kept for old clients; `kubectl` always says).
-const ORPHANS_BY_DEFAULT: [(&str, &str); 1] = [("", "replicationcontrollers")];
+const ORPHANS_BY_DEFAULT: [(&str, &str); 2] = [("", "replicationcontrollers"), ("batch", "jobs")];
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
