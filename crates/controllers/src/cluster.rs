@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -143,6 +143,8 @@ pub(crate) struct Cluster {
     pub(crate) controller_revisions: Arc<Cache<ControllerRevision>>,
     /// Jobs.
     pub(crate) jobs: Arc<Cache<Job>>,
+    /// CronJobs.
+    pub(crate) cron_jobs: Arc<Cache<CronJob>>,
     /// Leases; the nodes' heartbeats are among them.
     pub(crate) leases: Arc<Cache<Lease>>,
 }
@@ -172,6 +174,7 @@ impl Cluster {
             stateful_sets: Cache::new(vec![by_namespace()]),
             controller_revisions: Cache::new(vec![by_controller(), orphans()]),
             jobs: Cache::new(vec![by_controller(), by_namespace()]),
+            cron_jobs: Cache::new(vec![]),
             leases: Cache::new(vec![]),
         })
     }
@@ -191,6 +194,7 @@ impl Cluster {
         self.follow_one(&self.stateful_sets, tasks, shutdown);
         self.follow_one(&self.controller_revisions, tasks, shutdown);
         self.follow_one(&self.jobs, tasks, shutdown);
+        self.follow_one(&self.cron_jobs, tasks, shutdown);
         self.follow_one(&self.leases, tasks, shutdown);
     }
 
@@ -209,6 +213,7 @@ impl Cluster {
         self.stateful_sets.wait_synced().await;
         self.controller_revisions.wait_synced().await;
         self.jobs.wait_synced().await;
+        self.cron_jobs.wait_synced().await;
         self.leases.wait_synced().await;
     }
 

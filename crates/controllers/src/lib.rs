@@ -10,6 +10,7 @@ mod cache;
 mod claim;
 mod cluster;
 mod config;
+mod cron;
 mod daemon;
 mod deployment;
 mod endpoints;

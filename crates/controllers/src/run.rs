@@ -8,6 +8,7 @@ use crate::account_tokens::AccountTokens;
 use crate::aggregation::Aggregation;
 use crate::cluster::Cluster;
 use crate::config::{Config, Tuning};
+use crate::cron::CronJobs;
 use crate::daemon::Daemons;
 use crate::deployment::Deployments;
 use crate::endpoints::{LegacyEndpoints, Mirrors, Slices};
@@ -65,6 +66,7 @@ pub async fn run_with(
     let daemons = Daemons::new(&cluster);
     let stateful = Stateful::new(&cluster);
     let jobs = Jobs::new(&cluster, tuning.job_backoff);
+    let cron_jobs = CronJobs::new(&cluster);
     let slices = Slices::new(&cluster);
     let legacy_endpoints = LegacyEndpoints::new(&cluster);
     let mirrors = Mirrors::new(&cluster);
@@ -93,6 +95,7 @@ pub async fn run_with(
     tasks.spawn(daemons.run(shutdown.clone()));
     tasks.spawn(stateful.run(shutdown.clone()));
     tasks.spawn(jobs.run(shutdown.clone()));
+    tasks.spawn(cron_jobs.run(shutdown.clone()));
     tasks.spawn(slices.run(shutdown.clone()));
     tasks.spawn(legacy_endpoints.run(shutdown.clone()));
     tasks.spawn(mirrors.run(shutdown.clone()));

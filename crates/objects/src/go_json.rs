@@ -21,6 +21,7 @@ const KEEPS_EMPTY: &[(&str, &str)] = &[
     ("CustomResourceDefinitionNames", "plural"),
     ("CustomResourceSubresources", "status"),
     ("ContainerStatus", "image"),
+    ("CronJobSpec", "schedule"),
     ("ContainerStatus", "imageID"),
     ("Endpoint", "addresses"),
     ("Event", "reportingComponent"),

@@ -3,6 +3,7 @@
 //!
 //! A new kind is one file in [`kinds`]: a type that implements [`rules::Rules`], and a line in the registry.
 
+pub mod cron;
 pub mod custom;
 pub mod decode;
 pub mod field;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::batch::v1::{CronJob, Job, JobStatus};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use seaway_controllers::Tuning;
@@ -160,6 +160,48 @@ async fn a_running_job_is_deleted_with_its_pods() {
     eventually("nothing is left", || async {
         let job = cluster.api::<Job>().get_opt("long").await.unwrap();
         (job.is_none() && pods(&cluster, "long").await.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cron_job_makes_jobs_and_keeps_the_last_ones() {
+    let cluster = start().await;
+    let template = job("", "succeeds", json!({}))["spec"].clone();
+    cluster
+        .create::<CronJob>(
+            json!({ "metadata": { "name": "tick" }, "spec": { "schedule": "@every 1s",
+            "successfulJobsHistoryLimit": 1, "jobTemplate": { "spec": template } } }),
+        )
+        .await;
+    eventually("a Job of this minute has succeeded", || async {
+        let status = cluster.api::<CronJob>().get("tick").await.unwrap().status?;
+        status.last_schedule_time?;
+        status.last_successful_time
+    })
+    .await;
+    let jobs: Vec<Job> = cluster.list("").await;
+    assert!(!jobs.is_empty());
+    for job in &jobs {
+        let name = job.metadata.name.as_deref().unwrap();
+        assert!(name.starts_with("tick-"), "{name}");
+        assert!(
+            job.metadata
+                .annotations
+                .as_ref()
+                .unwrap()
+                .contains_key("batch.kubernetes.io/cronjob-scheduled-timestamp")
+        );
+    }
+    cluster
+        .api::<CronJob>()
+        .delete("tick", &DeleteParams::background())
+        .await
+        .unwrap();
+    eventually("nothing is left", || async {
+        let jobs: Vec<Job> = cluster.list("").await;
+        let pods: Vec<Pod> = cluster.list("").await;
+        (jobs.is_empty() && pods.is_empty()).then_some(())
     })
     .await;
 }

@@ -4,6 +4,7 @@ mod cluster_role;
 mod cluster_role_binding;
 mod config_map;
 mod controller_revision;
+mod cron_job;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
@@ -68,6 +69,7 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<stateful_set::StatefulSets>(),
         kind::<controller_revision::ControllerRevisions>(),
         kind::<job::Jobs>(),
+        kind::<cron_job::CronJobs>(),
         kind::<lease::Leases>(),
         kind::<endpoint_slice::EndpointSlices>(),
         kind::<cluster_role::ClusterRoles>(),

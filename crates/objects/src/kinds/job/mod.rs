@@ -16,6 +16,8 @@ use crate::kind::{Column, Names};
 use crate::rules::Rules;
 use crate::table;
 
+pub(super) use validate::validate_spec;
+
 /// Labels that the server gives the Pods of a Job: with the Job's UID, and with its name; each in the present and in
 /// the old form.
 const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];

@@ -425,3 +425,76 @@ fn a_deleted_pod_has_the_grace_that_it_asked_for() {
         Some(5)
     );
 }
+
+#[test]
+fn where_a_pod_may_run_and_whom_it_runs_as_is_checked() {
+    let required = |term: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+    let at = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]";
+    let cases: Vec<(&str, Value, String)> = vec![
+        (
+            "affinity",
+            required(json!({"matchExpressions": [{"key": "a", "operator": "In"}]})),
+            format!("{at}.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"),
+        ),
+        (
+            "affinity",
+            required(json!({"matchExpressions": [{"key": "a", "operator": "Is"}]})),
+            format!("{at}.matchExpressions[0].operator: Invalid value: \"Is\": not a valid selector operator"),
+        ),
+        (
+            "affinity",
+            required(json!({"matchFields": [{"key": "metadata.uid", "operator": "In", "values": ["x"]}]})),
+            format!("{at}.matchFields[0].key: Invalid value: \"metadata.uid\": not a valid field selector key"),
+        ),
+        (
+            "affinity",
+            json!({"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 0, "podAffinityTerm": {"topologyKey": "zone"}}]}}),
+            "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100".to_owned(),
+        ),
+        (
+            "topologySpreadConstraints",
+            json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero".to_owned(),
+        ),
+        (
+            "securityContext",
+            json!({"runAsUser": -1}),
+            "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive".to_owned(),
+        ),
+        (
+            "securityContext",
+            json!({"seccompProfile": {"type": "Localhost"}}),
+            "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost".to_owned(),
+        ),
+        (
+            "dnsConfig",
+            json!({"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"]}),
+            "spec.dnsConfig.nameservers: Invalid value: [\"1.1.1.1\",\"2.2.2.2\",\"3.3.3.3\",\"4.4.4.4\"]: must not have more than 3 nameservers".to_owned(),
+        ),
+        (
+            "initContainers",
+            json!([{"name": "i", "image": "i", "readinessProbe": {"exec": {"command": ["x"]}}}]),
+            "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always".to_owned(),
+        ),
+        (
+            "containers",
+            json!([{"name": "c", "image": "i", "lifecycle": {"preStop": {}}}]),
+            "spec.containers[0].lifecycle.preStop: Required value: must specify a handler type".to_owned(),
+        ),
+        (
+            "containers",
+            json!([{"name": "c", "image": "i", "livenessProbe": {"exec": {"command": ["x"]}, "tcpSocket": {"port": 1}}}]),
+            "spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type".to_owned(),
+        ),
+    ];
+    for (field, value, message) in cases {
+        let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+        spec[field] = value;
+        let errors: Vec<String> = pods()
+            .validate(&created(spec))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(errors, [message], "{field}");
+    }
+}
