@@ -39,6 +39,9 @@ const ANSWERED_WITH_OBJECT: [(&str, &str); 5] = [
 /// strategies (kept for old clients; `kubectl` always says).
 const ORPHANS_BY_DEFAULT: [(&str, &str); 2] = [("", "replicationcontrollers"), ("batch", "jobs")];
 
+/// Said to who deletes a Job without saying what becomes of its Pods. Source: `deleteOptionWarnings`.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -213,8 +216,18 @@ impl Options {
 
 /// Deletes the object.
 pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Reply, ApiError> {
+    let mut reply = answer_deleted(call, options, delete_one(call, options).await?)?;
     let names = call.resource.names;
-    match delete_one(call, options).await? {
+    let unsaid = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
+    if unsaid && (names.group, names.plural) == ("batch", "jobs") {
+        reply::warn(&mut reply, &[PODS_STAY.to_owned()]);
+    }
+    Ok(reply)
+}
+
+fn answer_deleted(call: &Call<'_>, options: &Options, outcome: Outcome) -> Result<Reply, ApiError> {
+    let names = call.resource.names;
+    match outcome {
         Outcome::Gone(object) if !ANSWERED_WITH_OBJECT.contains(&(names.group, names.plural)) => {
             let status = status::deleted(names, call.name, text(&object, "/metadata/uid"));
             Ok(reply::value(StatusCode::OK, call.accept.encoding, &status))

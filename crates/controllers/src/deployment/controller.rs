@@ -382,6 +382,7 @@ impl Deployments {
                 "readyReplicas": status.ready_replicas,
                 "availableReplicas": status.available_replicas,
                 "unavailableReplicas": status.unavailable_replicas,
+                "terminatingReplicas": status.terminating_replicas,
                 "collisionCount": status.collision_count,
                 "conditions": status.conditions,
             },

@@ -193,6 +193,8 @@ pub(crate) struct Set {
     pub(crate) ready: i32,
     /// Those that are available.
     pub(crate) available: i32,
+    /// Pods of it that go; `None` when it does not say.
+    pub(crate) terminating: Option<i32>,
     /// When it was made.
     pub(crate) created: Option<Timestamp>,
 }
@@ -212,6 +214,7 @@ impl Set {
             available: status
                 .and_then(|status| status.available_replicas)
                 .unwrap_or(0),
+            terminating: status.and_then(|status| status.terminating_replicas),
             created: object
                 .metadata
                 .creation_timestamp

@@ -57,7 +57,8 @@ pub(crate) fn figures(
         unavailable_replicas: nonzero((total - available).max(0)),
         collision_count: target.status.collision_count,
         conditions: Some(conditions),
-        terminating_replicas: None,
+        // Not known as long as one of them does not say.
+        terminating_replicas: all.iter().map(|set| set.terminating).sum(),
     }
 }
 

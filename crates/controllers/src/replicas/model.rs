@@ -25,6 +25,8 @@ pub(crate) trait Workload:
 {
     /// The name that Events carry as their source.
     const COMPONENT: &'static str;
+    /// Whether its status counts the Pods that go. Source: KEP-3973.
+    const COUNTS_TERMINATING: bool;
 
     /// The engine's view; the error says what makes the object unusable.
     fn project(&self) -> Result<Owner, String>;
@@ -52,6 +54,8 @@ pub(crate) struct Owner {
     pub(crate) selector: LabelSelector,
     /// What new Pods look like.
     pub(crate) template: PodTemplateSpec,
+    /// Whether the status counts the Pods that go.
+    pub(crate) counts_terminating: bool,
     /// The status as last written.
     pub(crate) status: Status,
 }
@@ -67,6 +71,8 @@ pub(crate) struct Status {
     pub(crate) ready: i32,
     /// Those that are ready for long enough.
     pub(crate) available: i32,
+    /// Those that go and have not ended; `None` where nobody counts them.
+    pub(crate) terminating: Option<i32>,
     /// Generation that these figures belong to.
     pub(crate) observed_generation: i64,
     /// Why Pods could not be created or deleted.
@@ -104,6 +110,7 @@ impl Status {
                 "fullyLabeledReplicas": some(self.fully_labeled),
                 "readyReplicas": some(self.ready),
                 "availableReplicas": some(self.available),
+                "terminatingReplicas": self.terminating,
                 "observedGeneration": self.observed_generation,
                 "conditions": condition,
             },
@@ -118,6 +125,7 @@ fn count(replicas: Option<i32>) -> usize {
 
 impl Workload for ReplicaSet {
     const COMPONENT: &'static str = "replicaset-controller";
+    const COUNTS_TERMINATING: bool = true;
 
     fn project(&self) -> Result<Owner, String> {
         let spec = self.spec.as_ref().ok_or("spec is missing")?;
@@ -136,11 +144,13 @@ impl Workload for ReplicaSet {
             min_ready_seconds: spec.min_ready_seconds.unwrap_or_default(),
             selector: parse(&spec.selector).and_then(not_everything)?,
             template: spec.template.clone().ok_or("spec.template is missing")?,
+            counts_terminating: Self::COUNTS_TERMINATING,
             status: Status {
                 replicas: status.replicas,
                 fully_labeled: status.fully_labeled_replicas.unwrap_or_default(),
                 ready: status.ready_replicas.unwrap_or_default(),
                 available: status.available_replicas.unwrap_or_default(),
+                terminating: status.terminating_replicas,
                 observed_generation: status.observed_generation.unwrap_or_default(),
                 failure: failure.map(|condition| Failure {
                     reason: condition.reason.clone().unwrap_or_default(),
@@ -159,6 +169,7 @@ impl Workload for ReplicaSet {
 
 impl Workload for ReplicationController {
     const COMPONENT: &'static str = "replication-controller";
+    const COUNTS_TERMINATING: bool = false;
 
     fn project(&self) -> Result<Owner, String> {
         let spec = self.spec.as_ref().ok_or("spec is missing")?;
@@ -177,11 +188,13 @@ impl Workload for ReplicationController {
             min_ready_seconds: spec.min_ready_seconds.unwrap_or_default(),
             selector: self.selector().ok_or("spec.selector is empty")?,
             template: spec.template.clone().ok_or("spec.template is missing")?,
+            counts_terminating: Self::COUNTS_TERMINATING,
             status: Status {
                 replicas: status.replicas,
                 fully_labeled: status.fully_labeled_replicas.unwrap_or_default(),
                 ready: status.ready_replicas.unwrap_or_default(),
                 available: status.available_replicas.unwrap_or_default(),
+                terminating: None,
                 observed_generation: status.observed_generation.unwrap_or_default(),
                 failure: failure.map(|condition| Failure {
                     reason: condition.reason.clone().unwrap_or_default(),

@@ -78,8 +78,15 @@ pub(crate) fn status(
     now: Timestamp,
 ) -> Status {
     let template_labels = owner.template.metadata.as_ref().map(object::labels_of);
+    let terminating = owned
+        .iter()
+        .filter(|pod| object::is_deleting(&pod.metadata) && !pod::is_terminal(pod))
+        .count();
     let mut status = Status {
         observed_generation: owner.generation,
+        terminating: owner
+            .counts_terminating
+            .then(|| i32::try_from(terminating).unwrap_or(i32::MAX)),
         ..Status::default()
     };
     for pod in owned.iter().filter(|pod| pod::is_active(pod)) {
@@ -147,6 +154,7 @@ mod tests {
             min_ready_seconds: 10,
             selector: LabelSelector::from_map(&[("app".to_owned(), "web".to_owned())].into()),
             template: PodTemplateSpec::default(),
+            counts_terminating: true,
             status: Status::default(),
         }
     }
@@ -234,6 +242,7 @@ mod tests {
         let status = status(&owner(3), &pods, None, now);
         assert_eq!((status.replicas, status.ready, status.available), (3, 2, 1));
         assert_eq!(status.observed_generation, 3);
+        assert_eq!(status.terminating, Some(0));
         assert_eq!(wake(&owner(3), &pods, now), Some(Duration::from_secs(7)));
     }
 

@@ -9,7 +9,7 @@ mod security;
 mod update;
 pub(super) mod validate;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use serde_json::Value;
 
 use crate::field::FieldErrors;
@@ -49,6 +49,7 @@ impl Rules for Pods {
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: qos.map(str::to_owned),
+            conditions: gated(object.spec.as_ref()),
             ..PodStatus::default()
         });
     }
@@ -107,6 +108,19 @@ impl Rules for Pods {
             .and_then(|s| s.termination_grace_period_seconds);
         Some(own.unwrap_or(GRACE_SECONDS))
     }
+}
+
+/// A Pod that nobody may schedule yet says so from the first. Source: `applySchedulingGatedCondition`.
+fn gated(spec: Option<&PodSpec>) -> Option<Vec<PodCondition>> {
+    let gates = spec.and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.filter(|gates| !gates.is_empty())?;
+    Some(vec![PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
+    }])
 }
 
 #[cfg(test)]
