@@ -1,5 +1,7 @@
 //! Joins a client of exec or attach to a process in a container, whatever the client speaks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -75,6 +77,8 @@ pub(super) enum Voice {
         coding: Coding,
         /// Whether the last message is a `Status` object.
         status: bool,
+        /// Counts what was said, for the idle limit.
+        said: Arc<AtomicU64>,
     },
 }
 
@@ -90,7 +94,10 @@ impl Voice {
     async fn say(&mut self, channel: u8, data: Bytes) -> Result<(), Gone> {
         match self {
             Voice::Spdy(speaker) => speaker.say(channel, data).await,
-            Voice::WebSocket { sink, coding, .. } => {
+            Voice::WebSocket {
+                sink, coding, said, ..
+            } => {
+                said.fetch_add(1, Ordering::Relaxed);
                 let message = coding.write(channel, &data);
                 sink.send(message).await.map_err(|_| Gone)
             }
@@ -120,6 +127,7 @@ impl Voice {
                 mut sink,
                 coding,
                 status: as_object,
+                said: _,
             } => {
                 let last = coding.write(ERROR, &ending::written(status, as_object));
                 let goodbye = Message::Close(Some(CloseFrame {

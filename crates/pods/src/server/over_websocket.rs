@@ -1,6 +1,9 @@
 //! exec and attach over WebSocket: a channel for each of stdin, stdout, stderr, error and resize.
 //! Source: `k8s.io/kubelet/pkg/cri/streaming/remotecommand/websocket.go`, KEP-4006.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -28,12 +31,14 @@ pub(super) const V5: &str = "v5.channel.k8s.io";
 pub(super) fn client(socket: WebSocket, protocol: &'static str) -> Client {
     let coding = Coding::of(protocol);
     let (sink, stream) = socket.split();
-    let (said, heard) = mpsc::channel(8);
-    tokio::spawn(listen(stream, said, coding, protocol == V5));
+    let (tell, heard) = mpsc::channel(8);
+    let said = Arc::new(AtomicU64::new(0));
+    tokio::spawn(listen(stream, tell, coding, protocol == V5, said.clone()));
     let voice = Voice::WebSocket {
         sink,
         coding,
         status: protocol == V5 || protocol.starts_with("v4."),
+        said,
     };
     Client { heard, voice }
 }
@@ -41,19 +46,22 @@ pub(super) fn client(socket: WebSocket, protocol: &'static str) -> Client {
 /// Passes on what the client says until it is gone.
 async fn listen(
     mut stream: SplitStream<WebSocket>,
-    said: mpsc::Sender<Heard>,
+    tell: mpsc::Sender<Heard>,
     coding: Coding,
     closes: bool,
+    said: Arc<AtomicU64>,
 ) {
     let mut sizes = Sizes::default();
     loop {
+        let before = said.load(Ordering::Relaxed);
         let message: Bytes = match tokio::time::timeout(IDLE, stream.next()).await {
             Ok(Some(Ok(Message::Binary(data)))) => data,
             Ok(Some(Ok(Message::Text(text)))) => text.into(),
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
             Ok(Some(Ok(Message::Close(_))) | None) => return,
             Ok(Some(Err(error))) => return debug!(%error, "a client of exec or attach is gone"),
-            Err(_) => return debug!("a client of exec or attach said nothing for too long"),
+            Err(_) if said.load(Ordering::Relaxed) != before => continue,
+            Err(_) => return debug!("nothing was said in exec or attach for too long"),
         };
         let heard = match coding.read(&message, closes) {
             Some(FromClient::Data(STDIN, data)) if !data.is_empty() => Heard::Stdin(data),
@@ -65,6 +73,6 @@ async fn listen(
             _ => continue,
         };
         // After the end of the process nothing is taken, but the client's goodbye is waited for.
-        let _ = said.send(heard).await;
+        let _ = tell.send(heard).await;
     }
 }
