@@ -4,6 +4,7 @@
 //! - [`structural`]: what a schema may not contain, checked when a definition is written
 //! - [`prune`], [`defaults`], [`value`], [`lists`], [`embedded`]: what a schema does to an object: unknown fields go,
 //!   missing ones are filled in, and what is wrong is told in Kubernetes' words
+//! - [`rules`]: `x-kubernetes-validations`, in the Common Expression Language
 //! - [`json_path`]: printer columns
 //! - [`conditions`]: what is true of a definition
 //! - [`definition`]: the definition as this code reads it; [`resource`]: the [`crate::kind::Kind`] that follows from it
@@ -20,6 +21,7 @@ pub mod lists;
 pub mod prune;
 mod publish;
 pub mod resource;
+pub mod rules;
 pub mod schema;
 pub mod structural;
 pub mod value;

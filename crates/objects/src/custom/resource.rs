@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::definition::{Definition, PrinterColumn, ScalePaths, Version};
 use super::json_path::JsonPath;
+use super::rules::Rules;
 use super::schema::Schema;
 use super::{defaults, embedded, lists, prune, publish, value};
-use crate::field::{FieldError, FieldErrors};
+use crate::field::{FieldError, FieldErrors, Reason};
 use crate::kind::{Column, DecodeError, Kind, Names, Scale};
 use crate::names::NameRule;
 use crate::{decode, go_json, intern, kinds, managed, metadata, schema, table};
@@ -36,6 +37,7 @@ pub struct CustomKind {
     names: &'static Names,
     list_kind: String,
     schema: Arc<Schema>,
+    rules: Option<Rules>,
     /// The schema of the version in which objects are stored, if it is another one.
     storage: Option<Arc<Schema>>,
     raw: Value,
@@ -126,6 +128,7 @@ impl CustomKind {
         Self {
             names: own,
             list_kind: names.list_kind.clone(),
+            rules: Rules::of(&schema),
             schema,
             storage,
             raw: version
@@ -190,7 +193,20 @@ impl CustomKind {
     }
 
     /// Rules run only on objects that are what their types say.
-    fn check_rules(&self, _object: &Value, _old: Option<&Value>, _errors: &mut FieldErrors) {}
+    fn check_rules(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        let Some(rules) = &self.rules else {
+            return;
+        };
+        if errors.iter().any(is_blocking) {
+            errors.push(FieldError::invalid(
+                "<nil>",
+                Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            ));
+        } else {
+            errors.extend(rules.validate(object, &self.schema, old));
+        }
+    }
 }
 
 /// `/spec/replicas` for `.spec.replicas`
@@ -585,4 +601,16 @@ fn unknown_metadata(object: &Value) -> Vec<String> {
             Some(at.to_owned())
         })
         .collect()
+}
+
+/// Whether an error says that an object is not what its types say, so that rules about it would make no sense.
+pub(super) fn is_blocking(error: &FieldError) -> bool {
+    matches!(
+        error.reason,
+        Reason::NotSupported
+            | Reason::Required
+            | Reason::TooLong
+            | Reason::TooMany
+            | Reason::TypeInvalid
+    )
 }

@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::schema::{Additional, Items, Schema};
-use super::{embedded, prune, value};
+use super::{embedded, prune, rules, value};
 use crate::field::{FieldError, FieldErrors};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -765,6 +765,17 @@ impl Walk<'_> {
         let broken = |text: &str| text.contains(['\n', '\r']);
         for (i, rule) in schema.rules.iter().enumerate() {
             let at = |name: &str| format!("{path}.x-kubernetes-validations[{i}].{name}");
+            for (name, text) in [
+                ("rule", &rule.rule),
+                ("messageExpression", &rule.message_expression),
+            ] {
+                if !text.trim().is_empty()
+                    && let Err(e) = rules::check(text)
+                {
+                    let why = format!("compilation failed: {e}");
+                    self.wrong(at(name), text, &why);
+                }
+            }
             let (text, message) = (rule.rule.trim(), rule.message.trim());
             if text.is_empty() {
                 self.missing(at("rule"), "rule is not specified");
@@ -857,6 +868,14 @@ pub fn warnings(schema: &Schema) -> Vec<String> {
             || matches!(s.format.as_str(), "int32" | "int64" | "float" | "double");
         if !known {
             found.push(format!("unrecognized format {:?}", s.format));
+        }
+        for rule in &s.rules {
+            if let Some(function) = rules::not_run(&rule.rule) {
+                found.push(format!(
+                    "x-kubernetes-validations: the rule {:?} is stored but not run: this server has no function {function}",
+                    rule.rule
+                ));
+            }
         }
         let element = s.element().filter(|_| s.list_type.as_deref() == Some("set"));
         if let Some(element) = element.filter(|e| matches!(e.kind.as_str(), "object" | "array")) {
