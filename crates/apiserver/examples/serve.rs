@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         listen: vec![([127, 0, 0, 1], port).into()],
         store: directory.join("store.db"),
         pki: pki.clone(),
-        service_cidr: "10.96.0.0/12".parse()?,
+        service_cidrs: vec!["10.96.0.0/12".parse()?],
         node_port_range: 30000..=32767,
         advertise: ([10, 87, 0, 1], 6443).into(),
     };

@@ -2,10 +2,10 @@
 //! which the API server itself is. Other namespaces get theirs from the controllers.
 //! Source: `k8s.io/kubernetes/pkg/controlplane`, `systemnamespaces` and `reconcilers`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::admission::User;
@@ -45,13 +45,14 @@ pub(crate) async fn run(api: &Api, config: &Config) -> Result<(), Error> {
         boot.set("configmaps", name, "kube-root-ca.crt", roots)
             .await?;
     }
+    boot.service_cidr(&config.service_cidrs).await?;
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let target = config.advertise.port();
     let service = json!({
         "metadata": {"labels": labels},
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": first_address(config.service_cidr).to_string(),
+            "clusterIP": config.service_cidrs.first().and_then(first_address),
             "ports": [{"name": "https", "protocol": "TCP", "port": PORT, "targetPort": target}],
         },
     });
@@ -94,8 +95,12 @@ pub(crate) async fn run(api: &Api, config: &Config) -> Result<(), Error> {
 }
 
 /// The address of `default/kubernetes`: the first of the range that is not the network's own.
-pub(crate) fn first_address(range: Ipv4Net) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(range.network()).saturating_add(1))
+pub(crate) fn first_address(range: &IpNet) -> Option<String> {
+    let next = match range.network() {
+        IpAddr::V4(v4) => IpAddr::V4(u32::from(v4).checked_add(1)?.into()),
+        IpAddr::V6(v6) => IpAddr::V6(u128::from(v6).checked_add(1)?.into()),
+    };
+    Some(next.to_string())
 }
 
 struct Bootstrap<'a> {
@@ -126,6 +131,47 @@ impl Bootstrap<'_> {
             .await
             .map(|_| ())
             .map_err(|e| failed(plural, name, e))
+    }
+
+    /// The ServiceCIDR of the ranges that the server was started with. It may get its second family later; whoever
+    /// wants other ranges has to change it by hand.
+    /// Source: `pkg/controlplane/controller/defaultservicecidr`.
+    async fn service_cidr(&self, ranges: &[IpNet]) -> Result<(), Error> {
+        let (plural, name) = ("servicecidrs", "kubernetes");
+        let wanted = json!(ranges);
+        self.ensure(plural, "", name, json!({"spec": {"cidrs": wanted}}))
+            .await?;
+        self.change(plural, "", name, |old| {
+            let mut new = old.clone();
+            let first = old.pointer("/spec/cidrs/0");
+            let single = old.pointer("/spec/cidrs/1").is_none();
+            if ranges.len() == 2 && single && first == wanted.get(0) {
+                new["spec"]["cidrs"] = wanted.clone();
+            } else if old.pointer("/spec/cidrs") != Some(&wanted) {
+                tracing::warn!(stored = %old["spec"]["cidrs"], flags = %wanted,
+                    "the default ServiceCIDR is not what the server was started with");
+            }
+            new
+        })
+        .await?;
+        let query = Query::default();
+        let resource = self.resource(plural, name)?;
+        let call = self.call(&resource, "", name, &query);
+        change(&call, Part::Status, |old| {
+            let mut new = old.clone();
+            let deleting = old.pointer("/metadata/deletionTimestamp").is_some();
+            if old.pointer("/status/conditions").is_none() && !deleting {
+                new["status"] = json!({"conditions": [{
+                    "type": "Ready", "status": "True", "reason": "",
+                    "message": "Kubernetes default Service CIDR is ready",
+                    "lastTransitionTime": crate::metadata::now(),
+                }]});
+            }
+            Ok(new)
+        })
+        .await
+        .map(|_| ())
+        .map_err(|e| failed(plural, name, e))
     }
 
     /// Sets all fields of the object but its metadata to these.
@@ -168,10 +214,10 @@ impl Bootstrap<'_> {
     }
 
     fn resource(&self, plural: &str, name: &str) -> Result<Arc<Resource>, Error> {
-        let group = if plural == "endpointslices" {
-            "discovery.k8s.io"
-        } else {
-            ""
+        let group = match plural {
+            "endpointslices" => "discovery.k8s.io",
+            "servicecidrs" => "networking.k8s.io",
+            _ => "",
         };
         let resource = self.api.registry.resource(group, "v1", plural);
         resource.ok_or_else(|| failed(plural, name, ApiError::no_such_resource()))

@@ -9,7 +9,8 @@
 //! - `options`, `fields`, `field_manager`: how a write is meant, whether the kind has the fields, and whose they become
 //! - `reviews`: questions that are answered and not stored; `tokens`: those of ServiceAccounts;
 //!   `impersonation`: asking in the name of others
-//! - [`admission`]: what may change or refuse a write
+//! - [`admission`]: what may change or refuse a write; `companions`: what is written with it; `repair`: what has gone
+//!   wrong with addresses and ports nevertheless
 //! - `object`, `registry`: how objects are stored; `selection`, `table`: which of them are shown, and how
 //! - `reply`, [`status`]: the answer
 //!
@@ -22,6 +23,7 @@ pub mod admission;
 mod api;
 mod body;
 mod bootstrap;
+mod companions;
 mod custom_resources;
 mod deadline;
 mod discovery;
@@ -50,6 +52,7 @@ mod protobuf;
 mod proxy;
 mod query;
 mod registry;
+mod repair;
 mod reply;
 mod reviews;
 mod router;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use seaway_store::{Options, Store};
 
+use crate::admission::addresses::Addresses;
 use crate::admission::{self, Chain};
 use crate::api::Api;
 use crate::bootstrap;
@@ -29,6 +30,7 @@ use crate::event::Lines;
 use crate::node::Nodes;
 use crate::pki::Pki;
 use crate::registry::Registry;
+use crate::repair::Repair;
 use crate::router;
 use crate::tls::{self, Authenticator};
 use crate::tokens::Issuer;
@@ -56,8 +58,9 @@ pub struct Config {
     pub store: PathBuf,
     /// Credentials.
     pub pki: Pki,
-    /// Where Services get their addresses from. The first is that of `default/kubernetes`.
-    pub service_cidr: Ipv4Net,
+    /// Where Services get their addresses from: one range, or one of each family, of which the first is the default.
+    /// Its first address is that of `default/kubernetes`.
+    pub service_cidrs: Vec<IpNet>,
     /// Where Services get their node ports from.
     pub node_port_range: RangeInclusive<u16>,
     /// Where Pods reach the API server: what is behind `default/kubernetes`.
@@ -73,6 +76,10 @@ pub struct Tuning {
     pub bookmarks: Duration,
     /// Admission plugins that are left out, out of [`admission::NAMES`].
     pub disabled_plugins: Vec<String>,
+    /// How often the addresses and node ports of all Services are looked through.
+    pub repair_interval: Duration,
+    /// How long an IPAddress may be there without the Service that it is for.
+    pub leak_grace: Duration,
 }
 
 impl Default for Tuning {
@@ -81,6 +88,8 @@ impl Default for Tuning {
             store: Options::default(),
             bookmarks: Duration::from_secs(60),
             disabled_plugins: Vec::new(),
+            repair_interval: Duration::from_secs(180),
+            leak_grace: Duration::from_secs(60),
         }
     }
 }
@@ -97,6 +106,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     acceptor: TlsAcceptor,
     authenticator: Authenticator,
+    repair: Repair,
     shutdown: CancellationToken,
 }
 
@@ -145,12 +155,9 @@ impl Server {
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push(listener);
         }
-        let mut plugins = admission::plugins(
-            config.service_cidr,
-            config.node_port_range.clone(),
-            &store,
-            &tuning.disabled_plugins,
-        );
+        let services = Addresses::new(&config.service_cidrs, config.node_port_range.clone());
+        let mut plugins =
+            admission::plugins(services.clone(), &store, &tuning.disabled_plugins);
         let registry = Arc::new(registry);
         let custom = CustomResources::new(&store, &registry);
         custom.sync();
@@ -172,9 +179,12 @@ impl Server {
             source: Box::new(e),
         })?;
         bootstrap::run(&api, &config).await?;
+        let mut repair = Repair::new(Arc::clone(&api), services, tuning);
+        repair.look_at_everything().await;
         Ok(Self {
             api,
             custom,
+            repair,
             listeners,
             addresses,
             acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -199,6 +209,7 @@ impl Server {
             self.custom,
             self.shutdown.clone(),
         ));
+        connections.spawn(self.repair.run(self.shutdown.clone()));
         let accepting: Vec<_> = self
             .listeners
             .into_iter()

@@ -185,7 +185,7 @@ fn serve(directory: &Path) -> ! {
         listen: vec![([127, 0, 0, 1], port).into()],
         store: directory.join("store.db"),
         pki: Pki::ensure(&directory.join("pki"), &names, &[]).unwrap(),
-        service_cidr: "10.96.0.0/16".parse().unwrap(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
         node_port_range: 30000..=32767,
         advertise: "10.87.0.1:6443".parse().unwrap(),
     };

@@ -53,7 +53,7 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
         listen: config.listen.clone(),
         store: config.store.clone(),
         pki: Pki::at(&config.pki),
-        service_cidr: config.service_cidr,
+        service_cidrs: vec![config.service_cidr.into()],
         node_port_range: 30000..=32767,
         advertise: config.advertise,
     };

@@ -60,7 +60,7 @@ pub struct Scale {
 /// One kind as the generic machinery sees it; objects are JSON.
 ///
 /// Order on create: `decode` → `default` → `prepare_create` → `validate`;
-/// on update: `decode` → `default` → `prepare_update` → `validate` + `validate_update`;
+/// on update: `decode` → `default` → `prepare_update` → `validate_changed`;
 /// on a status write: `decode` → `prepare_status` (keeps all but the status of `old`) → `validate_status`.
 pub trait Kind: Send + Sync {
     /// Its names.

@@ -12,6 +12,7 @@ pub mod go_text;
 pub mod go_value;
 pub mod indexes;
 pub mod intern;
+pub mod ip;
 pub mod kind;
 pub mod kinds;
 pub mod list_types;

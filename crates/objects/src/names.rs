@@ -33,6 +33,8 @@ pub enum NameRule {
     Label,
     /// Anything that can be a part of a path: roles and their bindings, `system:admin` for example.
     PathSegment,
+    /// An IP address in its canonical form: IPAddresses.
+    Address,
 }
 
 impl NameRule {
@@ -42,6 +44,7 @@ impl NameRule {
             Self::Subdomain => dns_subdomain(name),
             Self::Label => dns_label(name),
             Self::PathSegment => path_segment(name),
+            Self::Address => crate::ip::canonical_address(name),
         }
     }
 }

@@ -86,6 +86,12 @@ pub trait Rules: Send + Sync + 'static {
         FieldErrors::new()
     }
 
+    /// Replaces [`Rules::validate`] and [`Rules::validate_update`] on an update, for kinds where Kubernetes judges the
+    /// change before the object, or forgives an object what it had before. `None`: the object first, then the change.
+    fn judge_change(_object: &Self::Object, _old: &Self::Object) -> Option<Judged> {
+        None
+    }
+
     /// What is wrong with a status write.
     fn validate_status(_object: &Self::Object, _old: &Self::Object) -> FieldErrors {
         FieldErrors::new()
@@ -119,6 +125,15 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Whether its objects are questions, which are answered and never stored.
     const REVIEW: bool = false;
+}
+
+/// What is wrong with a changed object, beyond its metadata; see [`Rules::judge_change`].
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// What may not change. Told first.
+    pub of_change: FieldErrors,
+    /// What is wrong with the object as it would be. Told after what is wrong with its metadata.
+    pub of_object: FieldErrors,
 }
 
 /// The [`Kind`] that follows from the [`Rules`] `R`.
@@ -277,6 +292,27 @@ impl<R: Rules> Kind for Typed<R> {
                 errors
             })
         })
+    }
+
+    fn validate_changed(&self, object: &Value, old: &Value) -> FieldErrors {
+        let judged = match (Self::read(object), Self::read(old)) {
+            (Ok(new), Ok(old)) => R::judge_change(&new, &old).map(|judged| (new, old, judged)),
+            _ => None,
+        };
+        let Some((new, old_typed, judged)) = judged else {
+            let mut errors = self.validate(object);
+            errors.extend(self.validate_update(object, old));
+            return errors;
+        };
+        let mut errors = metadata::validate_update(new.metadata(), old_typed.metadata());
+        errors.extend(judged.of_change);
+        errors.extend(metadata::validate(
+            new.metadata(),
+            R::NAMES.namespaced,
+            R::NAME,
+        ));
+        errors.extend(judged.of_object);
+        errors
     }
 
     fn validate_status(&self, object: &Value, old: &Value) -> FieldErrors {

@@ -30,7 +30,7 @@ pub use watch::Watch;
 
 use disk::Disk;
 use memory::Shared;
-use writer::Job;
+use writer::{Change, Job};
 
 /// Writes that may wait for the writer; more have to wait to be queued.
 const QUEUE: usize = 4096;
@@ -154,14 +154,31 @@ impl Store {
         expect: Expectation,
         write: Write,
     ) -> Result<Arc<Event>, Error> {
+        let change = (key.to_owned(), expect, write);
+        let mut events = self.commit_all(vec![change]).await?;
+        events.pop().ok_or(Error::Closed)
+    }
+
+    /// Several writes, of which all happen or none, whatever happens to the machine. They are decided in order, each
+    /// against what those before it do, and get consecutive revisions. What changed, in order.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; the conflict is that of the first write that cannot be.
+    pub async fn commit_all(
+        &self,
+        changes: Vec<(String, Expectation, Write)>,
+    ) -> Result<Vec<Arc<Event>>, Error> {
         let (reply, answer) = oneshot::channel();
-        let job = Job {
-            key: Arc::from(key),
-            expect,
-            write,
-            reply,
-        };
+        let changes = changes
+            .into_iter()
+            .map(|(key, expect, write)| Change {
+                key: Arc::from(key),
+                expect,
+                write,
+            })
+            .collect();
         let jobs = self.jobs.as_ref().ok_or(Error::Closed)?;
+        let job = Job { changes, reply };
         jobs.send(job).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }

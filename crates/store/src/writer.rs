@@ -17,13 +17,19 @@ const GROUP: usize = 1024;
 /// Bytes of values after which no more writes join a transaction.
 const GROUP_BYTES: usize = 8 << 20;
 
-/// A write that waits.
+/// Writes that wait, all or none of which happen.
 #[derive(Debug)]
 pub(crate) struct Job {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Arc<Event>>, Error>>,
+}
+
+/// One of the writes of a job.
+#[derive(Debug)]
+pub(crate) struct Change {
     pub(crate) key: Arc<str>,
     pub(crate) expect: Expectation,
     pub(crate) write: Write,
-    pub(crate) reply: oneshot::Sender<Result<Arc<Event>, Error>>,
 }
 
 /// Writes until the store is dropped and nothing waits any more.
@@ -50,6 +56,7 @@ fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>, forgotten: &mut Forg
     let events: Vec<Arc<Event>> = answers
         .iter()
         .filter_map(|a| a.as_ref().ok())
+        .flatten()
         .cloned()
         .collect();
     let mut applied = disk.apply(&events, forgotten);
@@ -78,7 +85,8 @@ fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>, forgotten: &mut Forg
             let source = Arc::new(source);
             for job in group {
                 let path = disk.path().to_owned();
-                let key = Arc::clone(&job.key);
+                let first = job.changes.first();
+                let key = first.map_or_else(|| Arc::from(""), |first| Arc::clone(&first.key));
                 let _ = job.reply.send(Err(Error::Write {
                     key,
                     path,
@@ -94,32 +102,44 @@ fn write(disk: &mut Disk, shared: &Shared, group: Vec<Job>, forgotten: &mut Forg
     }
 }
 
-/// What each write of a group does, in order, if all of them reach the disk.
-fn decide(shared: &Shared, group: &[Job]) -> Vec<Result<Arc<Event>, Error>> {
+/// What each job of a group does, in order, if all of them reach the disk.
+fn decide(shared: &Shared, group: &[Job]) -> Vec<Result<Vec<Arc<Event>>, Error>> {
     let memory = shared.read();
     let mut revision = memory.revision();
     let mut written: HashMap<&str, Option<Record>> = HashMap::new();
     let mut answers = Vec::with_capacity(group.len());
     for job in group {
-        let current = match written.get(&*job.key) {
-            Some(record) => record.clone(),
-            None => memory.record(&job.key),
-        };
-        if !meets(job.expect, &job.write, current.as_ref()) {
-            answers.push(Err(Error::Conflict {
-                key: Arc::clone(&job.key),
-                current,
-            }));
-            continue;
+        let mut staged: HashMap<&str, Option<Record>> = HashMap::new();
+        let mut events = Vec::with_capacity(job.changes.len());
+        let mut refused = None;
+        for change in &job.changes {
+            let key = &*change.key;
+            let current = match staged.get(key).or_else(|| written.get(key)) {
+                Some(record) => record.clone(),
+                None => memory.record(key),
+            };
+            if !meets(change.expect, &change.write, current.as_ref()) {
+                let key = Arc::clone(&change.key);
+                refused = Some(Error::Conflict { key, current });
+                break;
+            }
+            let value = match &change.write {
+                Write::Put(value) => Some(value.clone()),
+                Write::Delete => None,
+            };
+            let next = revision + 1 + events.len() as u64;
+            let event = Arc::new(Event::new(next, Arc::clone(&change.key), current, value));
+            staged.insert(key, event.new.clone());
+            events.push(event);
         }
-        revision += 1;
-        let value = match &job.write {
-            Write::Put(value) => Some(value.clone()),
-            Write::Delete => None,
-        };
-        let event = Arc::new(Event::new(revision, Arc::clone(&job.key), current, value));
-        written.insert(&job.key, event.new.clone());
-        answers.push(Ok(event));
+        answers.push(match refused {
+            Some(error) => Err(error),
+            None => {
+                revision += events.len() as u64;
+                written.extend(staged);
+                Ok(events)
+            }
+        });
     }
     answers
 }
@@ -136,8 +156,9 @@ fn meets(expect: Expectation, write: &Write, current: Option<&Record>) -> bool {
 }
 
 fn size(job: &Job) -> usize {
-    match &job.write {
+    let sizes = job.changes.iter().map(|change| match &change.write {
         Write::Put(value) => value.len(),
         Write::Delete => 0,
-    }
+    });
+    sizes.sum()
 }

@@ -3,7 +3,7 @@
 //! A plugin that reserves something (an address, a port, a share of a quota) returns an [`Undo`]: if the write does
 //! not reach the store, for whatever reason, the guard is dropped and gives the reservation back.
 
-mod addresses;
+pub(crate) mod addresses;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -13,11 +13,9 @@ mod service_account;
 mod stored;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use seaway_objects::kind::Names;
@@ -103,6 +101,8 @@ impl Request<'_> {
 pub enum Stage {
     /// Before the object is validated: to fill in what the client left open, or to refuse.
     Admit,
+    /// After all of those: to give it what it needs. What comes of it is then validated.
+    Allocate,
     /// After it was found valid: to reserve what it needs.
     Reserve,
 }
@@ -143,6 +143,17 @@ impl std::fmt::Debug for Undo {
     }
 }
 
+/// An object that is written, or removed if it is there, in one transaction with another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Companion {
+    /// Group, version and plural of its kind, which has no namespaces.
+    pub resource: (&'static str, &'static str, &'static str),
+    /// Its name.
+    pub name: String,
+    /// What is written, without what the server fills in; `None`: it goes.
+    pub object: Option<Value>,
+}
+
 /// One admission plugin.
 pub trait Plugin: Send + Sync {
     /// When it wants to be asked.
@@ -153,6 +164,11 @@ pub trait Plugin: Send + Sync {
     /// # Errors
     /// The refusal, sent to the client as it is.
     fn admit(&self, request: &Request<'_>, object: &mut Value) -> Result<Undo, ApiError>;
+
+    /// What has to be written together with this change, so that no crash can come between.
+    fn companions(&self, _old: Option<&Value>, _new: Option<&Value>) -> Vec<Companion> {
+        Vec::new()
+    }
 
     /// The store changed from `old` to `new` (both with `apiVersion` and `kind`). Called after every write that was
     /// stored, and at start for every stored object with `old` being `None`, so that a plugin can learn what is taken.
@@ -189,11 +205,9 @@ pub const NAMES: [&str; 6] = [
     "ServiceAccount",
 ];
 
-/// The plugins of a cluster whose Services have these addresses and node ports, in the order in which they are asked,
-/// which is Kubernetes'. Those named in `disabled` are left out.
-pub fn plugins(
-    services: Ipv4Net,
-    node_ports: RangeInclusive<u16>,
+/// The plugins in the order in which they are asked, which is Kubernetes'. Those named in `disabled` are left out.
+pub(crate) fn plugins(
+    services: addresses::Addresses,
     store: &Arc<Store>,
     disabled: &[String],
 ) -> Vec<Box<dyn Plugin>> {
@@ -220,10 +234,7 @@ pub fn plugins(
             Box::new(default_tolerations::DefaultTolerations),
         ),
         // Kubernetes has no name for it: there it is part of storing a Service.
-        (
-            "",
-            Box::new(addresses::Addresses::new(services, node_ports)),
-        ),
+        ("", Box::new(services)),
         (
             "LimitRanger",
             Box::new(limit_ranger::Bounds { stored: stored() }),
@@ -287,6 +298,12 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// What has to be written together with this change.
+    pub fn companions(&self, old: Option<&Value>, new: Option<&Value>) -> Vec<Companion> {
+        let all = self.plugins.iter();
+        all.flat_map(|plugin| plugin.companions(old, new)).collect()
     }
 
     /// Tells every plugin of a write that was stored.

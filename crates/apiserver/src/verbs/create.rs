@@ -9,6 +9,7 @@ use seaway_store::{Error as StoreError, Expectation, Write};
 use crate::admission::{Operation, Stage};
 use crate::api::{Call, store_error};
 use crate::body::Sent;
+use crate::companions;
 use crate::field_manager;
 use crate::fields;
 use crate::metadata;
@@ -113,6 +114,7 @@ async fn store_named(
     admission.wait(&request, &object).await;
     let mut undo = admission.admit(Stage::Admit, &request, &mut object)?;
     kind.prepare_create(&mut object);
+    undo.extend(admission.admit(Stage::Allocate, &request, &mut object)?);
     let mut errors = kind.validate_created(&object);
     errors.extend(field_manager::validate(managed.as_ref()));
     call.valid(&errors)?;
@@ -131,12 +133,9 @@ async fn store_named(
     }
     admission.write_through(&request).await?;
     let write = Write::Put(call.resource.encode(&object)?);
-    let event = match call
-        .api
-        .store
-        .commit(&call.key(), Expectation::Absent, write)
-        .await
-    {
+    let companions = companions::of(call.api, None, Some(&object))?;
+    let change = (call.key(), Expectation::Absent, write);
+    let event = match companions::commit(call, change, companions).await {
         Ok(event) => event,
         Err(StoreError::Conflict { .. }) => return Err(exists(call)),
         Err(e) => return Err(store_error(&e)),

@@ -361,6 +361,9 @@ pub(crate) async fn patch(
         Ok(Made::Read(object))
     })
     .await?;
+    if part == Part::Object {
+        warnings.extend(call.resource.kind.warnings(&object, None));
+    }
     let mut reply = answer(call, StatusCode::OK, object)?;
     reply::warn(&mut reply, &warnings);
     Ok(reply)

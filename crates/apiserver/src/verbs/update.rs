@@ -9,6 +9,7 @@ use seaway_store::{Error as StoreError, Expectation, Record, Write};
 use crate::admission::{Operation, Stage, Undo};
 use crate::api::{Call, store_error};
 use crate::body::Sent;
+use crate::companions;
 use crate::field_manager;
 use crate::fields;
 use crate::metadata;
@@ -45,7 +46,7 @@ pub(crate) enum Part {
 
 /// Replaces the object, or its status.
 pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Reply, ApiError> {
-    let warnings = fields::check(call, &sent)?;
+    let mut warnings = fields::check(call, &sent)?;
     let sent = create::decode(call, sent.object)?;
     same_place(call, &sent)?;
     let wanted = text(&sent, "/metadata/uid");
@@ -68,6 +69,9 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
         });
         (StatusCode::OK, change.await?)
     };
+    if part == Part::Object {
+        warnings.extend(call.resource.kind.warnings(&object, None));
+    }
     let mut reply = answer(call, code, object)?;
     reply::warn(&mut reply, &warnings);
     Ok(reply)
@@ -146,7 +150,7 @@ async fn store_changed(
     };
     let sent_managed = managed::take(&mut object);
     same_place(call, &object)?;
-    if part == Part::Object {
+    if part != Part::Exactly {
         kind.default(&mut object);
     }
     let managed = match (applied, part) {
@@ -168,6 +172,7 @@ async fn store_changed(
         Part::Object => {
             kind.prepare_update(&mut object, old);
             undo.extend(admission.admit(Stage::Admit, &request, &mut object)?);
+            undo.extend(admission.admit(Stage::Allocate, &request, &mut object)?);
             let mut errors = kind.validate_changed(&object, old);
             errors.extend(field_manager::validate(
                 sent_managed.is_some().then_some(managed.as_ref()).flatten(),
@@ -204,12 +209,13 @@ async fn store_changed(
         admission.write_through(&request).await?;
     }
     let write = Write::Put(call.resource.encode(&object)?);
-    match call
-        .api
-        .store
-        .commit(&record.key, Expectation::Revision(record.revision), write)
-        .await
-    {
+    let companions = companions::of(call.api, Some(old), Some(&object))?;
+    let change = (
+        record.key.to_string(),
+        Expectation::Revision(record.revision),
+        write,
+    );
+    match companions::commit(call, change, companions).await {
         Ok(event) => {
             undo.into_iter().for_each(Undo::commit);
             object::metadata_mut(&mut object).insert(
@@ -230,16 +236,13 @@ pub(crate) async fn remove(
     record: &Record,
     old: &Value,
 ) -> Result<bool, ApiError> {
-    match call
-        .api
-        .store
-        .commit(
-            &record.key,
-            Expectation::Revision(record.revision),
-            Write::Delete,
-        )
-        .await
-    {
+    let companions = companions::of(call.api, Some(old), None)?;
+    let change = (
+        record.key.to_string(),
+        Expectation::Revision(record.revision),
+        Write::Delete,
+    );
+    match companions::commit(call, change, companions).await {
         Ok(_) => {
             call.api.admission.committed(Some(old), None);
             Ok(true)

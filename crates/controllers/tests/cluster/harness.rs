@@ -50,7 +50,7 @@ impl Cluster {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             store: directory.path().join("store.db"),
             pki: pki.clone(),
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
             node_port_range: 30000..=32767,
             advertise: "10.87.0.1:6443".parse().unwrap(),
         };

@@ -1,23 +1,25 @@
 //! EndpointSlice (discovery.k8s.io/v1): the addresses of a Service as the service proxy and the DNS read them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use serde_json::Value;
 
 use super::endpoints::PROTOCOLS;
 use crate::field::{FieldError, FieldErrors, immutable, one_of};
+use crate::ip;
 use crate::kind::{Column, Names};
-use crate::metadata::wrong;
-use crate::names::{self, NOT_AN_IP};
-use crate::rules::Rules;
+use crate::metadata::{validate_labels, wrong};
+use crate::names::{self, Wrong};
+use crate::rules::{Judged, Rules};
 use crate::table;
 
 const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
+const MAX_TOPOLOGY: usize = 16;
+const MAX_HINTS: usize = 8;
 /// So many addresses or ports a row of the table shows.
 const SHOWN: usize = 3;
 
@@ -57,34 +59,56 @@ impl Rules for EndpointSlices {
             || new.pointer("/metadata/labels") != old.pointer("/metadata/labels")
     }
 
+    /// The older way to say where an endpoint is can be read but not written. Source: `dropTopologyOnV1`.
+    fn prepare_create(object: &mut EndpointSlice) {
+        for endpoint in object.endpoints.iter_mut().flatten() {
+            endpoint.deprecated_topology = None;
+        }
+    }
+
+    fn prepare_update(new: &mut EndpointSlice, old: &EndpointSlice) {
+        if new.endpoints != old.endpoints {
+            Self::prepare_create(new);
+        }
+    }
+
     fn validate(object: &EndpointSlice) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        match object.address_type.as_str() {
-            "" => errors.push(FieldError::required("addressType", "")),
-            kind => errors.extend(one_of(kind, &ADDRESS_TYPES, "addressType")),
-        }
-        let endpoints = object.endpoints.as_deref().unwrap_or_default();
-        if endpoints.len() > MAX_ENDPOINTS {
-            errors.push(FieldError::too_many(
-                "endpoints",
-                endpoints.len(),
-                MAX_ENDPOINTS,
-            ));
-            return errors;
-        }
-        for (i, endpoint) in endpoints.iter().enumerate() {
-            errors.extend(validate_endpoint(
-                endpoint,
-                &object.address_type,
-                &format!("endpoints[{i}]"),
-            ));
-        }
+        let mut errors = validate_address_type(object);
+        errors.extend(validate_endpoints(object));
         errors.extend(validate_ports(object.ports.as_deref().unwrap_or_default()));
         errors
     }
 
     fn validate_update(new: &EndpointSlice, old: &EndpointSlice) -> FieldErrors {
         immutable(&new.address_type, &old.address_type, "addressType")
+    }
+
+    /// Endpoints that were there before are not judged again. Source: `ValidateEndpointSlice`.
+    fn judge_change(new: &EndpointSlice, old: &EndpointSlice) -> Option<Judged> {
+        let mut errors = validate_address_type(new);
+        if new.endpoints != old.endpoints {
+            errors.extend(validate_endpoints(new));
+        }
+        errors.extend(validate_ports(new.ports.as_deref().unwrap_or_default()));
+        errors.extend(Self::validate_update(new, old));
+        Some(Judged {
+            of_change: FieldErrors::new(),
+            of_object: errors,
+        })
+    }
+
+    fn warnings(object: &EndpointSlice, _written: &Value) -> Vec<String> {
+        if object.address_type == "FQDN" {
+            return vec!["spec.addressType: FQDN endpoints are deprecated".to_owned()];
+        }
+        let endpoints = object.endpoints.iter().flatten().enumerate();
+        let addresses = endpoints.flat_map(|(i, endpoint)| {
+            let addresses = endpoint.addresses.iter().enumerate();
+            addresses.map(move |(j, address)| (format!("endpoints[{i}].addresses[{j}]"), address))
+        });
+        addresses
+            .filter_map(|(at, address)| ip::address_warning(&at, address))
+            .collect()
     }
 
     fn columns() -> Vec<Column> {
@@ -111,6 +135,28 @@ impl Rules for EndpointSlices {
     }
 }
 
+fn validate_address_type(object: &EndpointSlice) -> FieldErrors {
+    match object.address_type.as_str() {
+        "" => vec![FieldError::required("addressType", "")],
+        kind => one_of(kind, &ADDRESS_TYPES, "addressType"),
+    }
+}
+
+fn validate_endpoints(object: &EndpointSlice) -> FieldErrors {
+    let endpoints = object.endpoints.as_deref().unwrap_or_default();
+    if endpoints.len() > MAX_ENDPOINTS {
+        return vec![FieldError::too_many(
+            "endpoints",
+            endpoints.len(),
+            MAX_ENDPOINTS,
+        )];
+    }
+    let judged = endpoints.iter().enumerate().flat_map(|(i, endpoint)| {
+        validate_endpoint(endpoint, &object.address_type, &format!("endpoints[{i}]"))
+    });
+    judged.collect()
+}
+
 fn validate_endpoint(endpoint: &Endpoint, address_type: &str, at: &str) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let addresses = format!("{at}.addresses");
@@ -127,29 +173,7 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, at: &str) -> Field
         ));
     }
     for (i, address) in endpoint.addresses.iter().enumerate() {
-        let one = format!("{addresses}[{i}]");
-        if address_type == "FQDN" {
-            errors.extend(wrong(&one, address.as_str(), names::dns_subdomain(address)));
-            continue;
-        }
-        match (address.parse::<IpAddr>(), address_type) {
-            (Err(_), _) => errors.push(FieldError::invalid(one, address, NOT_AN_IP)),
-            (Ok(IpAddr::V6(_)), "IPv4") => {
-                errors.push(FieldError::invalid(
-                    addresses.clone(),
-                    address,
-                    "must be an IPv4 address",
-                ));
-            }
-            (Ok(IpAddr::V4(_)), "IPv6") => {
-                errors.push(FieldError::invalid(
-                    addresses.clone(),
-                    address,
-                    "must be an IPv6 address",
-                ));
-            }
-            (Ok(ip), _) => errors.extend(wrong(&one, address.as_str(), names::endpoint_ip(ip))),
-        }
+        errors.extend(validate_address(address, address_type, &addresses, i));
     }
     if let Some(node) = endpoint.node_name.as_deref() {
         errors.extend(wrong(
@@ -158,12 +182,98 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, at: &str) -> Field
             names::dns_subdomain(node),
         ));
     }
+    let topology = format!("{at}.deprecatedTopology");
+    if let Some(labels) = &endpoint.deprecated_topology
+        && labels.len() > MAX_TOPOLOGY
+    {
+        errors.push(FieldError::too_many(
+            topology.clone(),
+            labels.len(),
+            MAX_TOPOLOGY,
+        ));
+    }
+    errors.extend(validate_labels(
+        endpoint.deprecated_topology.as_ref(),
+        &topology,
+    ));
     if let Some(hostname) = endpoint.hostname.as_deref() {
         errors.extend(wrong(
             &format!("{at}.hostname"),
             hostname,
             names::dns_label(hostname),
         ));
+    }
+    if let Some(hints) = &endpoint.hints {
+        let zones = hints.for_zones.iter().flatten().map(|z| z.name.as_str());
+        errors.extend(validate_hints(
+            &zones.collect::<Vec<_>>(),
+            names::label_value,
+            &format!("{at}.hints.forZones"),
+        ));
+        let nodes = hints.for_nodes.iter().flatten().map(|n| n.name.as_str());
+        errors.extend(validate_hints(
+            &nodes.collect::<Vec<_>>(),
+            names::dns_subdomain,
+            &format!("{at}.hints.forNodes"),
+        ));
+    }
+    errors
+}
+
+fn validate_address(address: &str, address_type: &str, list: &str, i: usize) -> FieldErrors {
+    let at = format!("{list}[{i}]");
+    let v6 = match address_type {
+        "IPv4" => false,
+        "IPv6" => true,
+        "FQDN" => return validate_domain(address, &at),
+        _ => return FieldErrors::new(),
+    };
+    let mut errors = wrong(&at, address, ip::address(address));
+    if let Some(parsed) = ip::parse_loosely(address).filter(|_| errors.is_empty()) {
+        if parsed.is_ipv6() != v6 {
+            // Of the whole list, as Kubernetes has it.
+            let words = format!("must be an {address_type} address");
+            errors.push(FieldError::invalid(list, address, &words));
+        }
+        errors.extend(wrong(&at, address, names::endpoint_ip(parsed)));
+    }
+    errors
+}
+
+/// Source: `IsFullyQualifiedDomainName` in `k8s.io/apimachinery/pkg/util/validation`.
+fn validate_domain(name: &str, at: &str) -> FieldErrors {
+    if name.is_empty() {
+        return vec![FieldError::required(at, "")];
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let bad = names::dns_subdomain(name);
+    if !bad.is_empty() {
+        return vec![FieldError::invalid(at, name, &bad.join(","))];
+    }
+    if !name.contains('.') {
+        let words = "should be a domain with at least two segments separated by dots";
+        return vec![FieldError::invalid(at, name, words)];
+    }
+    let labels = name
+        .split('.')
+        .map(|label| (label, names::dns_label(label)));
+    labels
+        .filter(|(_, bad)| !bad.is_empty())
+        .map(|(label, bad)| FieldError::invalid(at, label, &bad.join(",")))
+        .collect()
+}
+
+fn validate_hints(names: &[&str], rule: fn(&str) -> Wrong, at: &str) -> FieldErrors {
+    if names.len() > MAX_HINTS {
+        return vec![FieldError::too_many(at, names.len(), MAX_HINTS)];
+    }
+    let mut errors = FieldErrors::new();
+    for (i, name) in names.iter().enumerate() {
+        let at = format!("{at}[{i}].name");
+        if names[..i].contains(name) {
+            errors.push(FieldError::duplicate(at.clone(), name));
+        }
+        errors.extend(wrong(&at, *name, rule(name)));
     }
     errors
 }
@@ -181,11 +291,13 @@ fn validate_ports(ports: &[EndpointPort]) -> FieldErrors {
             errors.extend(wrong(&format!("{at}.name"), name, names::dns_label(name)));
         }
         if !seen.insert(name) {
-            errors.push(FieldError::duplicate("ports", name));
+            errors.push(FieldError::duplicate(format!("{at}.name"), name));
         }
-        match port.protocol.as_deref().unwrap_or_default() {
-            "" => errors.push(FieldError::required(format!("{at}.protocol"), "")),
-            protocol => errors.extend(one_of(protocol, &PROTOCOLS, &format!("{at}.protocol"))),
+        match port.protocol.as_deref() {
+            None => errors.push(FieldError::required(format!("{at}.protocol"), "")),
+            Some(protocol) => {
+                errors.extend(one_of(protocol, &PROTOCOLS, &format!("{at}.protocol")));
+            }
         }
         if let Some(app) = port.app_protocol.as_deref() {
             errors.extend(wrong(

@@ -1,15 +1,16 @@
 //! Endpoints (core/v1): the addresses of a Service, in the old form that people still write by hand.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 use serde_json::Value;
 
 use crate::field::{FieldError, FieldErrors, one_of};
+use crate::ip;
 use crate::kind::{Column, Names};
 use crate::metadata::wrong;
-use crate::names::{self, NOT_AN_IP};
-use crate::rules::Rules;
+use crate::names;
+use crate::rules::{Judged, Rules};
 use crate::table;
 
 /// Protocols, in the order in which Kubernetes lists them.
@@ -45,32 +46,26 @@ impl Rules for EndpointsKind {
     }
 
     fn validate(object: &Endpoints) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        for (i, subset) in object.subsets.iter().flatten().enumerate() {
-            let at = format!("subsets[{i}]");
-            let ready = subset.addresses.as_deref().unwrap_or_default();
-            let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
-            if ready.is_empty() && not_ready.is_empty() {
-                errors.push(FieldError::required(
-                    at.clone(),
-                    "must specify `addresses` or `notReadyAddresses`",
-                ));
-            }
-            for (list, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
-                for (j, address) in addresses.iter().enumerate() {
-                    errors.extend(validate_address(address, &format!("{at}.{list}[{j}]")));
-                }
-            }
-            let ports = subset.ports.as_deref().unwrap_or_default();
-            for (j, port) in ports.iter().enumerate() {
-                errors.extend(validate_port(
-                    port,
-                    ports.len() > 1,
-                    &format!("{at}.ports[{j}]"),
-                ));
-            }
-        }
-        errors
+        validate_subsets(object, &BTreeSet::new())
+    }
+
+    /// What was there before is not judged again. Source: `ValidateEndpoints`.
+    fn judge_change(new: &Endpoints, old: &Endpoints) -> Option<Judged> {
+        let of_object = if new.subsets == old.subsets {
+            FieldErrors::new()
+        } else {
+            validate_subsets(new, &addresses(old).map(|(_, a)| a.ip.as_str()).collect())
+        };
+        Some(Judged {
+            of_change: FieldErrors::new(),
+            of_object,
+        })
+    }
+
+    fn warnings(object: &Endpoints, _written: &Value) -> Vec<String> {
+        addresses(object)
+            .filter_map(|(at, address)| ip::address_warning(&format!("{at}.ip"), &address.ip))
+            .collect()
     }
 
     fn columns() -> Vec<Column> {
@@ -94,20 +89,58 @@ impl Rules for EndpointsKind {
     }
 }
 
-fn validate_address(address: &EndpointAddress, at: &str) -> FieldErrors {
+/// All addresses, each with its path.
+fn addresses<'a>(object: &'a Endpoints) -> impl Iterator<Item = (String, &'a EndpointAddress)> {
+    let subsets = object.subsets.iter().flatten().enumerate();
+    subsets.flat_map(|(i, subset)| {
+        let list = |name: &'static str, list: &'a Option<Vec<EndpointAddress>>| {
+            let list = list.iter().flatten().enumerate();
+            list.map(move |(j, address)| (format!("subsets[{i}].{name}[{j}]"), address))
+        };
+        list("addresses", &subset.addresses)
+            .chain(list("notReadyAddresses", &subset.not_ready_addresses))
+    })
+}
+
+fn validate_subsets(object: &Endpoints, before: &BTreeSet<&str>) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let ip = format!("{at}.ip");
-    match address.ip.parse::<IpAddr>() {
-        Ok(parsed) => errors.extend(wrong(&ip, address.ip.as_str(), names::endpoint_ip(parsed))),
-        // Kubernetes says it twice, once for the field and once for what an endpoint may be.
-        Err(_) => {
-            errors.push(FieldError::invalid(ip.clone(), &address.ip, NOT_AN_IP));
-            errors.push(FieldError::invalid(
-                ip,
-                &address.ip,
-                "must be a valid IP address",
+    for (i, subset) in object.subsets.iter().flatten().enumerate() {
+        let at = format!("subsets[{i}]");
+        let ready = subset.addresses.as_deref().unwrap_or_default();
+        let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
+        if ready.is_empty() && not_ready.is_empty() {
+            errors.push(FieldError::required(
+                at.clone(),
+                "must specify `addresses` or `notReadyAddresses`",
             ));
         }
+        for (list, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
+            for (j, address) in addresses.iter().enumerate() {
+                let known = before.contains(address.ip.as_str());
+                errors.extend(validate_address(
+                    address,
+                    known,
+                    &format!("{at}.{list}[{j}]"),
+                ));
+            }
+        }
+        let ports = subset.ports.as_deref().unwrap_or_default();
+        for (j, port) in ports.iter().enumerate() {
+            errors.extend(validate_port(
+                port,
+                ports.len() > 1,
+                &format!("{at}.ports[{j}]"),
+            ));
+        }
+    }
+    errors
+}
+
+fn validate_address(address: &EndpointAddress, known: bool, at: &str) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let field = format!("{at}.ip");
+    if !known {
+        errors.extend(wrong(&field, address.ip.as_str(), ip::address(&address.ip)));
     }
     if let Some(hostname) = address.hostname.as_deref().filter(|h| !h.is_empty()) {
         errors.extend(wrong(
@@ -122,6 +155,19 @@ fn validate_address(address: &EndpointAddress, at: &str) -> FieldErrors {
             node,
             names::dns_subdomain(node),
         ));
+    }
+    match ip::parse_loosely(&address.ip) {
+        Some(parsed) => errors.extend(wrong(
+            &field,
+            address.ip.as_str(),
+            names::endpoint_ip(parsed),
+        )),
+        // Kubernetes says it twice, once for the field and once for what an endpoint may be.
+        None => errors.push(FieldError::invalid(
+            field,
+            &address.ip,
+            "must be a valid IP address",
+        )),
     }
     errors
 }

@@ -12,6 +12,7 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod int_or_percent;
+mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
@@ -31,8 +32,9 @@ mod secret;
 mod self_subject_access_review;
 mod self_subject_review;
 mod self_subject_rules_review;
-mod service;
+pub mod service;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 mod subject_access_review;
 mod token_request;
@@ -83,6 +85,8 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<self_subject_rules_review::SelfSubjectRulesReviews>(),
         kind::<subject_access_review::SubjectAccessReviews>(),
         kind::<token_review::TokenReviews>(),
+        kind::<ip_address::IpAddresses>(),
+        kind::<service_cidr::ServiceCidrs>(),
     ]
 }
 

@@ -26,9 +26,18 @@ impl Cluster {
         Self::of("10.96.0.0/24", 30000..=30099)
     }
 
-    fn of(cidr: &str, ports: RangeInclusive<u16>) -> Self {
+    fn of(cidrs: &str, ports: RangeInclusive<u16>) -> Self {
+        let nets: Vec<IpNet> = cidrs
+            .split(',')
+            .map(|c| c.parse().expect("a CIDR"))
+            .collect();
+        let plugin = Addresses::new(&nets, ports);
+        plugin.committed(
+            None,
+            Some(&service_cidr("kubernetes", 1, json!(nets), json!({}))),
+        );
         Self {
-            plugin: Addresses::new(cidr.parse().expect("a CIDR"), ports),
+            plugin,
             user: User {
                 name: "me".to_owned(),
                 groups: vec![],
@@ -85,6 +94,16 @@ impl Cluster {
     }
 }
 
+fn service_cidr(name: &str, revision: u64, cidrs: Value, status: Value) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": name, "resourceVersion": revision.to_string()},
+        "spec": {"cidrs": cidrs}, "status": status})
+}
+
+fn asking(ip: &str) -> Value {
+    json!({"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip]})
+}
+
 fn cluster_ip() -> Value {
     json!({"type": "ClusterIP", "ports": [{"port": 80, "protocol": "TCP"}]})
 }
@@ -97,8 +116,8 @@ fn node_port(number: i64) -> Value {
 fn a_service_gets_an_address_of_the_dynamic_band() {
     let cluster = Cluster::of("10.96.0.0/12", 30000..=32767);
     let service = cluster.create("a", cluster_ip()).expect("created");
-    assert_eq!(service["spec"]["clusterIP"], "10.96.1.0");
-    assert_eq!(service["spec"]["clusterIPs"], json!(["10.96.1.0"]));
+    assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
+    assert_eq!(service["spec"]["clusterIPs"], json!(["10.96.1.1"]));
     assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4"]));
     let ports = json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]});
     let service = cluster.create("b", ports).expect("created");
@@ -108,7 +127,6 @@ fn a_service_gets_an_address_of_the_dynamic_band() {
 #[test]
 fn an_address_that_is_taken_or_elsewhere_is_refused() {
     let cluster = Cluster::new();
-    let asking = |ip: &str| json!({"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip]});
     cluster.create("a", asking("10.96.0.1")).expect("created");
     assert_eq!(
         cluster.create("b", asking("10.96.0.1")),
@@ -117,7 +135,7 @@ fn an_address_that_is_taken_or_elsewhere_is_refused() {
     for outside in ["10.97.0.1", "10.96.0.0", "10.96.0.255", "9.0.0.1"] {
         let error = cluster.create("b", asking(outside)).expect_err(outside);
         assert!(
-            error.contains("The range of valid IPs is 10.96.0.0/24"),
+            error.ends_with("the provided network does not match the current range"),
             "{error}"
         );
     }
@@ -308,4 +326,192 @@ fn news_that_come_late_take_nothing_away() {
         .create("b", node_port(30001))
         .expect_err("still taken");
     cluster.create("b", node_port(30002)).expect("let go");
+}
+
+#[test]
+fn ranges_come_and_go_with_their_service_cidrs() {
+    let cluster = Cluster::of("10.96.0.0/30", 30000..=30099);
+    cluster.create("a", cluster_ip()).expect("the first");
+    cluster.create("b", cluster_ip()).expect("the second");
+    let full = "Internal error occurred: failed to allocate a serviceIP: range is full";
+    assert_eq!(cluster.create("c", cluster_ip()), Err(full.to_owned()));
+
+    let more = |revision, status| service_cidr("more", revision, json!(["10.97.0.0/30"]), status);
+    cluster.plugin.committed(None, Some(&more(5, json!({}))));
+    let c = cluster.create("c", cluster_ip()).expect("of the new range");
+    assert_eq!(c["spec"]["clusterIP"], "10.97.0.1");
+
+    let unready = more(
+        6,
+        json!({"conditions": [{"type": "Ready", "status": "False"}]}),
+    );
+    cluster
+        .plugin
+        .committed(Some(&more(5, json!({}))), Some(&unready));
+    assert_eq!(cluster.create("d", cluster_ip()), Err(full.to_owned()));
+    // News that come late change nothing.
+    cluster.plugin.committed(None, Some(&more(5, json!({}))));
+    assert_eq!(cluster.create("d", cluster_ip()), Err(full.to_owned()));
+    cluster.plugin.committed(Some(&unready), None);
+    cluster.plugin.committed(None, Some(&more(9, json!({}))));
+    cluster.create("d", cluster_ip()).expect("ready again");
+}
+
+#[test]
+fn overlapping_ranges_never_give_an_address_twice() {
+    let cluster = Cluster::of("10.96.0.0/29", 30000..=30099);
+    let inner = service_cidr("inner", 2, json!(["10.96.0.0/30"]), json!({}));
+    cluster.plugin.committed(None, Some(&inner));
+    let mut given = std::collections::BTreeSet::new();
+    for i in 0..6 {
+        let service = cluster
+            .create(&format!("s{i}"), cluster_ip())
+            .expect("fits");
+        assert!(given.insert(service["spec"]["clusterIP"].to_string()));
+    }
+    cluster.create("more", cluster_ip()).expect_err("full");
+}
+
+#[test]
+fn a_dual_stack_cluster_gives_an_address_of_each_family() {
+    let cluster = Cluster::of("10.96.0.0/24,fd00:96::/112", 30000..=30099);
+    let mut wanted = cluster_ip();
+    wanted["ipFamilyPolicy"] = json!("PreferDualStack");
+    let dual = cluster.create("a", wanted).expect("created");
+    assert_eq!(
+        dual["spec"]["clusterIPs"],
+        json!(["10.96.0.17", "fd00:96::101"])
+    );
+    assert_eq!(dual["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+
+    let mut single = dual["spec"].clone();
+    single["ipFamilyPolicy"] = json!("SingleStack");
+    let single = cluster.update("a", single, &dual).expect("updated");
+    assert_eq!(single["spec"]["clusterIPs"], json!(["10.96.0.17"]));
+    cluster
+        .create("b", asking("fd00:96::101"))
+        .expect("the second address is free again");
+
+    let mut both = single["spec"].clone();
+    both["ipFamilyPolicy"] = json!("RequireDualStack");
+    let both = cluster.update("a", both, &single).expect("updated");
+    assert_eq!(
+        both["spec"]["clusterIPs"],
+        json!(["10.96.0.17", "fd00:96::102"])
+    );
+}
+
+#[test]
+fn a_hand_made_ip_address_keeps_services_off() {
+    let cluster = Cluster::new();
+    static IP_ADDRESS: Names = Names {
+        group: "networking.k8s.io",
+        kind: "IPAddress",
+        plural: "ipaddresses",
+        singular: "ipaddress",
+        namespaced: false,
+        ..SERVICE
+    };
+    let make = |ip: &str| {
+        let mut object = ip_address::of(ip.parse().expect(ip), "default", "x");
+        let request = Request {
+            operation: Operation::Create,
+            kind: &IP_ADDRESS,
+            namespace: "",
+            name: ip,
+            subresource: "",
+            old: None,
+            dry_run: false,
+            user: &cluster.user,
+        };
+        let undo = cluster
+            .plugin
+            .admit(&request, &mut object)
+            .map_err(|e| e.message)?;
+        undo.commit();
+        cluster.plugin.committed(None, Some(&object));
+        Ok::<_, String>(object)
+    };
+    let object = make("10.96.0.9").expect("free");
+    let error = cluster.create("a", asking("10.96.0.9")).expect_err("taken");
+    assert!(
+        error.ends_with("provided IP is already allocated"),
+        "{error}"
+    );
+    cluster.plugin.committed(Some(&object), None);
+    cluster
+        .create("a", asking("10.96.0.9"))
+        .expect("free again");
+    assert_eq!(
+        make("10.96.0.9"),
+        Err("ipaddresses.networking.k8s.io \"10.96.0.9\" already exists".to_owned())
+    );
+}
+
+#[test]
+fn each_address_of_a_service_has_its_object() {
+    let cluster = Cluster::new();
+    let service = |ips: Value| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "d"},
+            "spec": {"type": "ClusterIP", "clusterIPs": ips}})
+    };
+    let (one, two) = (
+        service(json!(["10.96.0.9"])),
+        service(json!(["10.96.0.9", "fd00::9"])),
+    );
+    let names = |old: Option<&Value>, new: Option<&Value>| {
+        let companions = cluster.plugin.companions(old, new).into_iter();
+        companions
+            .map(|c| (c.name, c.object.is_some()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(None, Some(&one)), [("10.96.0.9".to_owned(), true)]);
+    assert_eq!(names(Some(&one), Some(&one)), []);
+    assert_eq!(
+        names(Some(&one), Some(&two)),
+        [("fd00::9".to_owned(), true)]
+    );
+    assert_eq!(
+        names(Some(&two), Some(&one)),
+        [("fd00::9".to_owned(), false)]
+    );
+    assert_eq!(
+        names(Some(&two), None),
+        [
+            ("10.96.0.9".to_owned(), false),
+            ("fd00::9".to_owned(), false)
+        ]
+    );
+    assert_eq!(names(None, Some(&service(json!(["None"])))), []);
+}
+
+#[test]
+fn what_nobody_has_any_more_is_free_when_it_was_seen_often_enough() {
+    let cluster = Cluster::new();
+    let (_, undo) = cluster
+        .admit("a", node_port(30001), None, false)
+        .expect("admitted");
+    // As if the write were lost without anybody hearing of it.
+    undo.commit();
+    let look = || cluster.plugin.take_back_leaks(|_, _| false).len();
+    assert_eq!((look(), look()), (0, 0), "it may be on its way");
+    assert_eq!(look(), 2, "address and port");
+    cluster.create("b", node_port(30001)).expect("free");
+}
+
+#[test]
+fn one_node_port_cannot_be_asked_for_twice() {
+    let cluster = Cluster::new();
+    let spec = json!({"type": "NodePort", "ports": [
+        {"name": "a", "port": 1, "protocol": "TCP", "nodePort": 30001},
+        {"name": "b", "port": 2, "protocol": "UDP", "nodePort": 30001}]});
+    let error = cluster.create("a", spec).expect_err("twice");
+    assert!(error.contains("spec.ports[1].nodePort"), "{error}");
+    assert!(
+        error.ends_with("provided port is already allocated"),
+        "{error}"
+    );
+    cluster
+        .create("a", node_port(30001))
+        .expect("nothing is kept");
 }

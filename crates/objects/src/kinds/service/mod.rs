@@ -2,8 +2,10 @@
 //! server's admission; here is what can be said of a Service by itself.
 
 mod allocated;
+pub mod clusters;
 mod row;
 mod validate;
+mod warnings;
 
 use k8s_openapi::api::core::v1::{
     ClientIPConfig, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus, SessionAffinityConfig,
@@ -14,7 +16,7 @@ use serde_json::Value;
 use crate::field::FieldErrors;
 use crate::kind::{Column, Names};
 use crate::names::NameRule;
-use crate::rules::Rules;
+use crate::rules::{Judged, Rules};
 
 /// How long a client stays with its Pod unless said otherwise, in seconds: three hours.
 const AFFINITY_SECONDS: i32 = 10_800;
@@ -72,7 +74,7 @@ impl Rules for Services {
             spec.external_traffic_policy
                 .get_or_insert_with(|| "Cluster".to_owned());
         }
-        if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        if has_cluster_type(spec) {
             spec.internal_traffic_policy
                 .get_or_insert_with(|| "Cluster".to_owned());
         }
@@ -82,24 +84,22 @@ impl Rules for Services {
         let balancer = object
             .status
             .as_mut()
+            .filter(|_| kind == "LoadBalancer")
             .and_then(|s| s.load_balancer.as_mut());
         for ingress in balancer
             .and_then(|b| b.ingress.as_mut())
             .into_iter()
             .flatten()
         {
-            if ingress.ip.is_some() {
+            if ingress.ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
                 ingress.ip_mode.get_or_insert_with(|| "VIP".to_owned());
             }
         }
     }
 
     fn prepare_create(object: &mut Service) {
-        if let Some(spec) = &mut object.spec
-            && spec.cluster_ips.as_ref().is_none_or(Vec::is_empty)
-            && let Some(ip) = spec.cluster_ip.clone().filter(|ip| !ip.is_empty())
-        {
-            spec.cluster_ips = Some(vec![ip]);
+        if let Some(spec) = &mut object.spec {
+            allocated::align_new(spec);
         }
         object.status = Some(ServiceStatus {
             load_balancer: Some(LoadBalancerStatus::default()),
@@ -112,6 +112,7 @@ impl Rules for Services {
             return;
         };
         allocated::carry_over(spec, old_spec);
+        allocated::align_changed(spec, old_spec);
         allocated::drop_what_the_type_has_not(spec, old_spec);
         if !is_type(spec, "LoadBalancer")
             && let Some(status) = &mut new.status
@@ -121,15 +122,26 @@ impl Rules for Services {
     }
 
     fn validate(object: &Service) -> FieldErrors {
-        validate::service(object)
+        validate::service(object, None)
     }
 
     fn validate_update(new: &Service, old: &Service) -> FieldErrors {
         validate::change(new, old)
     }
 
-    fn validate_status(new: &Service, _old: &Service) -> FieldErrors {
-        validate::status(new)
+    fn judge_change(new: &Service, old: &Service) -> Option<Judged> {
+        Some(Judged {
+            of_change: validate::change(new, old),
+            of_object: validate::service(new, Some(old)),
+        })
+    }
+
+    fn validate_status(new: &Service, old: &Service) -> FieldErrors {
+        validate::status(new, old)
+    }
+
+    fn warnings(object: &Service, _written: &Value) -> Vec<String> {
+        warnings::warnings(object)
     }
 
     fn columns() -> Vec<Column> {
@@ -160,11 +172,9 @@ fn is_type(spec: &ServiceSpec, kind: &str) -> bool {
 }
 
 fn is_headless(spec: &ServiceSpec) -> bool {
-    spec.cluster_ip.as_deref() == Some("None")
-        || spec
-            .cluster_ips
-            .as_ref()
-            .is_some_and(|ips| ips.first().is_some_and(|ip| ip == "None"))
+    spec.cluster_ips
+        .as_ref()
+        .is_some_and(|ips| ips.len() == 1 && ips[0] == "None")
 }
 
 /// Whether traffic from outside reaches it: only then has `externalTrafficPolicy` a meaning.
@@ -179,15 +189,13 @@ fn externally_accessible(spec: &ServiceSpec) -> bool {
     }
 }
 
-fn needs_node_port(spec: &ServiceSpec) -> bool {
-    match spec.type_.as_deref() {
-        Some("NodePort") => true,
-        Some("LoadBalancer") => spec.allocate_load_balancer_node_ports != Some(false),
-        _ => false,
-    }
+/// Whether the nodes must tell the load balancer which of them have endpoints.
+fn needs_health_check(spec: &ServiceSpec) -> bool {
+    is_type(spec, "LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local")
 }
 
-fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
+/// Whether the type is one of those that have addresses within the cluster.
+fn has_cluster_type(spec: &ServiceSpec) -> bool {
     matches!(
         spec.type_.as_deref(),
         Some("ClusterIP" | "NodePort" | "LoadBalancer")

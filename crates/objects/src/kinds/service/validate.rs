@@ -1,97 +1,102 @@
 //! What is wrong with a Service by itself, with a change of it, and with its status.
 //!
-//! Source: `ValidateService` in `pkg/apis/core/validation`.
+//! Source: `ValidateService`, `ValidateServiceUpdate` and `ValidateServiceStatusUpdate` in `pkg/apis/core/validation`;
+//! the order of the errors is theirs.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
-use super::{externally_accessible, is_headless, is_type, needs_cluster_ip};
+use super::{clusters, externally_accessible, is_headless, is_type, needs_health_check};
 use crate::field::{FieldError, FieldErrors, one_of};
+use crate::ip;
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::metadata::{validate_labels, wrong};
-use crate::names::{self, NOT_AN_IP};
+use crate::names;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const AFFINITIES: [&str; 2] = ["ClientIP", "None"];
 const POLICIES: [&str; 2] = ["Cluster", "Local"];
-const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-const FAMILY_POLICIES: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
 const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+const IP_MODES: [&str; 2] = ["Proxy", "VIP"];
 /// The longest that a client may stay with its Pod, in seconds: a day.
 const AFFINITY_SECONDS_MAX: i32 = 86_400;
-/// The Service by itself.
-pub(super) fn service(object: &Service) -> FieldErrors {
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+const ONLY_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// The Service by itself. What `old` has already is not judged again where rules were tightened since.
+pub(super) fn service(object: &Service, old: Option<&Service>) -> FieldErrors {
     let spec = object.spec.clone().unwrap_or_default();
-    let mut errors = validate_type_and_ports(&spec);
-    errors.extend(validate_addresses(&spec));
+    let old = old.and_then(|old| old.spec.as_ref());
+    let mut errors = validate_topology(object);
+    errors.extend(validate_type(&spec));
+    errors.extend(validate_ports(&spec));
+    errors.extend(validate_labels(spec.selector.as_ref(), "spec.selector"));
+    errors.extend(validate_affinity(&spec));
+    errors.extend(clusters::validate(&spec, old));
+    errors.extend(validate_external_ips(&spec, old));
+    match spec.type_.as_deref().unwrap_or_default() {
+        "" => errors.push(FieldError::required("spec.type", "")),
+        kind => errors.extend(one_of(kind, &TYPES, "spec.type")),
+    }
+    errors.extend(validate_node_ports(&spec));
+    errors.extend(validate_repeated_ports(
+        spec.ports.as_deref().unwrap_or_default(),
+    ));
+    errors.extend(validate_source_ranges(object, &spec, old));
     errors.extend(validate_load_balancer(&spec));
-    errors.extend(validate_traffic(&spec));
+    errors.extend(validate_class(&spec, None));
+    errors.extend(validate_external_traffic(&spec));
+    errors.extend(validate_internal_traffic(&spec));
+    if let Some(distribution) = spec.traffic_distribution.as_deref() {
+        errors.extend(one_of(
+            distribution,
+            &DISTRIBUTIONS,
+            "spec.trafficDistribution",
+        ));
+    }
     errors
 }
 
-/// What may not change.
+/// What may not change. Kubernetes judges a new load balancer class here and in [`service`], and so says twice what is
+/// wrong with it.
 pub(super) fn change(new: &Service, old: &Service) -> FieldErrors {
-    let (Some(new), Some(old)) = (new.spec.as_ref(), old.spec.as_ref()) else {
-        return FieldErrors::new();
-    };
-    let mut errors = FieldErrors::new();
-    let external = |spec: &ServiceSpec| is_type(spec, "ExternalName");
-    if !external(new) && !external(old) {
-        let old_ips = old.cluster_ips.as_deref().unwrap_or_default();
-        let new_ips = new.cluster_ips.as_deref().unwrap_or_default();
-        if let (Some(before), Some(after)) = (old_ips.first(), new_ips.first())
-            && !before.is_empty()
-            && before != after
-        {
-            errors.push(FieldError::invalid(
-                "spec.clusterIPs[0]",
-                new_ips,
-                "may not change once set",
-            ));
-        }
-        let old_families = old.ip_families.as_deref().unwrap_or_default();
-        let new_families = new.ip_families.as_deref().unwrap_or_default();
-        if let (Some(before), Some(after)) = (old_families.first(), new_families.first())
-            && before != after
-        {
-            errors.push(FieldError::invalid(
-                "spec.ipFamilies[0]",
-                new_families,
-                "may not change once set",
-            ));
-        }
-    }
-    if is_type(new, "LoadBalancer")
-        && is_type(old, "LoadBalancer")
-        && new.load_balancer_class != old.load_balancer_class
+    let new = new.spec.clone().unwrap_or_default();
+    let old = old.spec.clone().unwrap_or_default();
+    let mut errors = clusters::validate_change(&new, &old);
+    errors.extend(validate_class(&new, Some(&old)));
+    if needs_health_check(&old)
+        && needs_health_check(&new)
+        && new.health_check_node_port != old.health_check_node_port
     {
-        errors.push(FieldError::invalid(
-            "spec.loadBalancerClass",
-            &new.load_balancer_class,
-            "may not change once set",
+        errors.push(FieldError::forbidden(
+            "spec.healthCheckNodePort",
+            "field is immutable",
         ));
     }
     errors
 }
 
 /// The addresses that a load balancer gave.
-pub(super) fn status(new: &Service) -> FieldErrors {
+pub(super) fn status(new: &Service, old: &Service) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let at = "status.loadBalancer.ingress";
-    let ingress = new
-        .status
-        .as_ref()
-        .and_then(|s| s.load_balancer.as_ref())
-        .and_then(|b| b.ingress.as_deref())
-        .unwrap_or_default();
+    let points = |service: &Service| {
+        let balancer = service
+            .status
+            .as_ref()
+            .and_then(|s| s.load_balancer.clone());
+        balancer.and_then(|b| b.ingress).unwrap_or_default()
+    };
     let balancer = new
         .spec
         .as_ref()
         .is_some_and(|s| is_type(s, "LoadBalancer"));
+    let ingress = points(new);
     if !balancer && !ingress.is_empty() {
         errors.push(FieldError::forbidden(
             at,
@@ -99,14 +104,33 @@ pub(super) fn status(new: &Service) -> FieldErrors {
         ));
         return errors;
     }
+    let before: Vec<String> = points(old).into_iter().filter_map(|p| p.ip).collect();
     for (i, point) in ingress.iter().enumerate() {
-        if let Some(ip) = point.ip.as_deref().filter(|ip| !ip.is_empty()) {
-            errors.extend(wrong(&format!("{at}[{i}].ip"), ip, names::ip_address(ip)));
+        let address = point.ip.as_deref().unwrap_or_default();
+        if !address.is_empty() && !before.iter().any(|ip| ip == address) {
+            errors.extend(wrong(
+                &format!("{at}[{i}].ip"),
+                address,
+                ip::address(address),
+            ));
+        }
+        let mode = format!("{at}[{i}].ipMode");
+        match point.ip_mode.as_deref() {
+            None if !address.is_empty() => errors.push(FieldError::required(
+                mode,
+                "must be specified when `ip` is set",
+            )),
+            None => {}
+            Some(_) if address.is_empty() => errors.push(FieldError::forbidden(
+                mode,
+                "may not be specified when `ip` is not set",
+            )),
+            Some(value) => errors.extend(one_of(value, &IP_MODES, &mode)),
         }
         if let Some(name) = point.hostname.as_deref().filter(|h| !h.is_empty()) {
             let field = format!("{at}[{i}].hostname");
             errors.extend(wrong(&field, name, names::dns_subdomain(name)));
-            if name.parse::<IpAddr>().is_ok() {
+            if ip::parse_loosely(name).is_some() {
                 errors.push(FieldError::invalid(
                     field,
                     name,
@@ -118,7 +142,20 @@ pub(super) fn status(new: &Service) -> FieldErrors {
     errors
 }
 
-fn validate_type_and_ports(spec: &ServiceSpec) -> FieldErrors {
+fn validate_topology(object: &Service) -> FieldErrors {
+    let annotations = object.metadata.annotations.as_ref();
+    let value = |key: &str| annotations.and_then(|a| a.get(key));
+    match (value(TOPOLOGY_MODE), value(TOPOLOGY_HINTS)) {
+        (Some(mode), Some(hints)) if mode != hints => vec![FieldError::invalid(
+            format!("metadata.annotations[{TOPOLOGY_MODE}]"),
+            mode,
+            &format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified"),
+        )],
+        _ => FieldErrors::new(),
+    }
+}
+
+fn validate_type(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let ports = spec.ports.as_deref().unwrap_or_default();
     let headless = is_headless(spec);
@@ -126,80 +163,22 @@ fn validate_type_and_ports(spec: &ServiceSpec) -> FieldErrors {
         errors.push(FieldError::required("spec.ports", ""));
     }
     match spec.type_.as_deref().unwrap_or_default() {
-        "LoadBalancer" | "NodePort" if headless => {
-            let kind = spec.type_.as_deref().unwrap_or_default();
-            errors.push(FieldError::invalid(
-                "spec.clusterIPs[0]",
-                "None",
-                &format!("may not be set to 'None' for {kind} services"),
-            ));
-        }
+        kind @ ("LoadBalancer" | "NodePort") if headless => errors.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            "None",
+            &format!("may not be set to 'None' for {kind} services"),
+        )),
         "ExternalName" => errors.extend(validate_external_name(spec)),
         _ => {}
-    }
-    let mut seen_names = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        errors.extend(validate_port(
-            port,
-            ports.len() > 1,
-            &mut seen_names,
-            &format!("spec.ports[{i}]"),
-        ));
-    }
-    errors.extend(validate_labels(spec.selector.as_ref(), "spec.selector"));
-    match spec.session_affinity.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required("spec.sessionAffinity", "")),
-        affinity => errors.extend(one_of(affinity, &AFFINITIES, "spec.sessionAffinity")),
-    }
-    let timeout = spec
-        .session_affinity_config
-        .as_ref()
-        .and_then(|c| c.client_ip.as_ref())
-        .and_then(|c| c.timeout_seconds);
-    match (spec.session_affinity.as_deref(), timeout) {
-        (Some("ClientIP"), Some(seconds)) if !(1..=AFFINITY_SECONDS_MAX).contains(&seconds) => {
-            errors.push(FieldError::invalid(
-                "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-                seconds,
-                &format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}"),
-            ));
-        }
-        (Some("None"), Some(_)) => errors.push(FieldError::forbidden(
-            "spec.sessionAffinityConfig",
-            "must not be set when session affinity is None",
-        )),
-        _ => {}
-    }
-    match spec.type_.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required("spec.type", "")),
-        kind => errors.extend(one_of(kind, &TYPES, "spec.type")),
-    }
-    errors.extend(validate_repeated_ports(ports));
-    if !matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer")) {
-        for (i, _) in ports
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.node_port.unwrap_or(0) != 0)
-        {
-            errors.push(FieldError::forbidden(
-                format!("spec.ports[{i}].nodePort"),
-                &format!(
-                    "may not be used when `type` is '{}'",
-                    spec.type_.as_deref().unwrap_or_default()
-                ),
-            ));
-        }
     }
     errors
 }
 
 fn validate_external_name(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let words = "may not be set when `type` is 'ExternalName'";
+    let words = "may not be set for ExternalName services";
     if spec.cluster_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
         errors.push(FieldError::forbidden("spec.clusterIPs", words));
-    } else if spec.cluster_ip.as_deref().is_some_and(|ip| !ip.is_empty()) {
-        errors.push(FieldError::forbidden("spec.clusterIP", words));
     }
     if spec.ip_families.as_ref().is_some_and(|f| !f.is_empty()) {
         errors.push(FieldError::forbidden("spec.ipFamilies", words));
@@ -220,6 +199,20 @@ fn validate_external_name(spec: &ServiceSpec) -> FieldErrors {
         ));
     }
     errors
+}
+
+fn validate_ports(spec: &ServiceSpec) -> FieldErrors {
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let judged = ports.iter().enumerate().flat_map(|(i, port)| {
+        validate_port(
+            port,
+            ports.len() > 1,
+            &mut seen,
+            &format!("spec.ports[{i}]"),
+        )
+    });
+    judged.collect()
 }
 
 fn validate_port(
@@ -276,6 +269,94 @@ fn validate_port(
     errors
 }
 
+fn validate_affinity(spec: &ServiceSpec) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let affinity = spec.session_affinity.as_deref().unwrap_or_default();
+    match affinity {
+        "" => errors.push(FieldError::required("spec.sessionAffinity", "")),
+        _ => errors.extend(one_of(affinity, &AFFINITIES, "spec.sessionAffinity")),
+    }
+    let at = "spec.sessionAffinityConfig";
+    if affinity == "None" && spec.session_affinity_config.is_some() {
+        errors.push(FieldError::forbidden(
+            at,
+            "must not be set when session affinity is None",
+        ));
+    }
+    if affinity != "ClientIP" {
+        return errors;
+    }
+    let needed =
+        |field: &str| FieldError::required(field, "when session affinity type is ClientIP");
+    let client = spec
+        .session_affinity_config
+        .as_ref()
+        .map(|config| config.client_ip.as_ref());
+    match client {
+        None => errors.push(needed(at)),
+        Some(None) => errors.push(needed(&format!("{at}.clientIP"))),
+        Some(Some(client)) => {
+            let at = format!("{at}.clientIP.timeoutSeconds");
+            match client.timeout_seconds {
+                None => errors.push(needed(&at)),
+                Some(seconds) if !(1..=AFFINITY_SECONDS_MAX).contains(&seconds) => {
+                    errors.push(FieldError::invalid(
+                        at,
+                        seconds,
+                        &format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}"),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    errors
+}
+
+fn validate_external_ips(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let before = old.and_then(|old| old.external_ips.as_deref());
+    for (i, address) in spec.external_ips.iter().flatten().enumerate() {
+        let at = format!("spec.externalIPs[{i}]");
+        let known = before.is_some_and(|ips| ips.contains(address));
+        let bad = if known {
+            names::Wrong::new()
+        } else {
+            ip::address(address)
+        };
+        if bad.is_empty()
+            && let Some(parsed) = ip::parse_loosely(address)
+        {
+            errors.extend(wrong(&at, address.as_str(), names::endpoint_ip(parsed)));
+        }
+        errors.extend(wrong(&at, address.as_str(), bad));
+    }
+    errors
+}
+
+fn validate_node_ports(spec: &ServiceSpec) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let asked = || {
+        let ports = spec.ports.iter().flatten().enumerate();
+        ports.filter(|(_, port)| port.node_port.unwrap_or(0) != 0)
+    };
+    if is_type(spec, "ClusterIP") {
+        errors.extend(asked().map(|(i, _)| {
+            let at = format!("spec.ports[{i}].nodePort");
+            FieldError::forbidden(at, "may not be used when `type` is 'ClusterIP'")
+        }));
+    }
+    let mut seen = BTreeSet::new();
+    for (i, port) in asked() {
+        let number = port.node_port.unwrap_or(0);
+        if !seen.insert((port.protocol.clone(), number)) {
+            let at = format!("spec.ports[{i}].nodePort");
+            errors.push(FieldError::duplicate(at, number));
+        }
+    }
+    errors
+}
+
 fn validate_repeated_ports(ports: &[ServicePort]) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let mut seen = BTreeSet::new();
@@ -292,171 +373,124 @@ fn validate_repeated_ports(ports: &[ServicePort]) -> FieldErrors {
             errors.push(error);
         }
     }
-    let mut node_ports = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        let number = port.node_port.unwrap_or(0);
-        if number != 0 && !node_ports.insert((port.protocol.clone(), number)) {
-            errors.push(FieldError::duplicate(
-                format!("spec.ports[{i}].nodePort"),
-                number,
-            ));
-        }
-    }
     errors
 }
 
-fn validate_addresses(spec: &ServiceSpec) -> FieldErrors {
+/// The ranges in the field, or in the annotation that was there before it.
+fn validate_source_ranges(
+    object: &Service,
+    spec: &ServiceSpec,
+    old: Option<&ServiceSpec>,
+) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    for (i, ip) in spec.external_ips.iter().flatten().enumerate() {
-        let at = format!("spec.externalIPs[{i}]");
-        match ip.parse::<IpAddr>() {
-            Err(_) => errors.push(FieldError::invalid(at, ip, NOT_AN_IP)),
-            Ok(parsed) => errors.extend(wrong(&at, ip.as_str(), names::endpoint_ip(parsed))),
+    let balancer = is_type(spec, "LoadBalancer");
+    let ranges = spec.load_balancer_source_ranges.as_deref();
+    let annotation = object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(SOURCE_RANGES));
+    if let Some(ranges) = ranges.filter(|r| !r.is_empty()) {
+        // With this capital letter, for ever.
+        let at = "spec.LoadBalancerSourceRanges";
+        if !balancer {
+            errors.push(FieldError::forbidden(at, ONLY_BALANCERS));
         }
-    }
-    if is_type(spec, "ExternalName") {
-        return errors;
-    }
-    for (i, family) in spec.ip_families.iter().flatten().enumerate() {
-        errors.extend(one_of(family, &FAMILIES, &format!("spec.ipFamilies[{i}]")));
-    }
-    if let Some(policy) = spec.ip_family_policy.as_deref() {
-        errors.extend(one_of(policy, &FAMILY_POLICIES, "spec.ipFamilyPolicy"));
-    }
-    let single = spec.cluster_ip.as_deref().unwrap_or_default();
-    let ips = spec.cluster_ips.as_deref().unwrap_or_default();
-    match ips.first() {
-        Some(first) if single.is_empty() && !first.is_empty() => {
-            errors.push(FieldError::invalid(
-                "spec.clusterIPs",
-                ips,
-                "must be empty when `clusterIP` is not specified",
-            ));
-        }
-        Some(first) if first != single => {
-            errors.push(FieldError::invalid(
-                "spec.clusterIPs",
-                ips,
-                "first value must match `clusterIP`",
-            ));
-        }
-        _ => {}
-    }
-    for (i, ip) in ips.iter().enumerate() {
-        let at = format!("spec.clusterIPs[{i}]");
-        if ip == "None" {
-            if ips.len() > 1 {
-                errors.push(FieldError::invalid(
-                    "spec.clusterIPs",
-                    ips,
-                    "'None' must be the first and only value",
-                ));
+        let before = old.and_then(|old| old.load_balancer_source_ranges.as_deref());
+        for (i, range) in ranges.iter().enumerate() {
+            if before.is_some_and(|b| b.contains(range)) {
+                continue;
             }
-        } else {
-            errors.extend(wrong(&at, ip.as_str(), names::ip_address(ip)));
+            let value = range.trim();
+            errors.extend(wrong(&format!("{at}[{i}]"), value, ip::cidr(value)));
         }
-    }
-    if ips.len() > 2 {
-        errors.push(FieldError::invalid(
-            "spec.clusterIPs",
-            ips,
-            "may only hold up to 2 values",
-        ));
+    } else if let Some(list) = annotation {
+        let at = format!("metadata.annotations[{SOURCE_RANGES}]");
+        if !balancer {
+            errors.push(FieldError::forbidden(at.clone(), ONLY_BALANCERS));
+        }
+        for value in list.split(',').map(str::trim) {
+            if !list.trim().is_empty() {
+                errors.extend(wrong(&at, value, ip::cidr(value)));
+            }
+        }
     }
     errors
 }
 
 fn validate_load_balancer(spec: &ServiceSpec) -> FieldErrors {
-    let mut errors = FieldErrors::new();
     let balancer = is_type(spec, "LoadBalancer");
-    let only = "may only be used when `type` is 'LoadBalancer'";
-    for (i, range) in spec
-        .load_balancer_source_ranges
-        .iter()
-        .flatten()
-        .enumerate()
-    {
-        if range.trim().parse::<ipnet::IpNet>().is_err() {
-            errors.push(FieldError::invalid(
-                format!("spec.loadBalancerSourceRanges[{i}]"),
-                range,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            ));
-        }
+    match spec.allocate_load_balancer_node_ports {
+        Some(_) if !balancer => vec![FieldError::forbidden(
+            "spec.allocateLoadBalancerNodePorts",
+            ONLY_BALANCERS,
+        )],
+        None if balancer => vec![FieldError::required("allocateLoadBalancerNodePorts", "")],
+        _ => FieldErrors::new(),
     }
-    if !balancer {
-        if spec
-            .load_balancer_source_ranges
-            .as_ref()
-            .is_some_and(|r| !r.is_empty())
-        {
-            errors.push(FieldError::forbidden("spec.loadBalancerSourceRanges", only));
-        }
-        if spec.allocate_load_balancer_node_ports.is_some() {
-            errors.push(FieldError::forbidden(
-                "spec.allocateLoadBalancerNodePorts",
-                only,
-            ));
-        }
-        if spec.load_balancer_class.is_some() {
-            errors.push(FieldError::forbidden("spec.loadBalancerClass", only));
-        }
-    } else if let Some(class) = spec.load_balancer_class.as_deref() {
-        errors.extend(wrong(
-            "spec.loadBalancerClass",
-            class,
-            names::qualified_name(class),
+}
+
+fn validate_class(new: &ServiceSpec, old: Option<&ServiceSpec>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let at = "spec.loadBalancerClass";
+    if let Some(old) = old
+        && is_type(old, "LoadBalancer")
+        && is_type(new, "LoadBalancer")
+        && new.load_balancer_class != old.load_balancer_class
+    {
+        errors.push(FieldError::invalid(
+            at,
+            &new.load_balancer_class,
+            "may not change once set",
         ));
+    }
+    match new.load_balancer_class.as_deref() {
+        Some(class) if is_type(new, "LoadBalancer") => {
+            errors.extend(wrong(at, class, names::qualified_name(class)));
+        }
+        Some(_) => errors.push(FieldError::forbidden(at, ONLY_BALANCERS)),
+        None => {}
     }
     errors
 }
 
-fn validate_traffic(spec: &ServiceSpec) -> FieldErrors {
+fn validate_external_traffic(spec: &ServiceSpec) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    match (
-        externally_accessible(spec),
-        spec.external_traffic_policy.as_deref().unwrap_or_default(),
-    ) {
-        (true, "") => errors.push(FieldError::required("spec.externalTrafficPolicy", "")),
-        (true, policy) => errors.extend(one_of(policy, &POLICIES, "spec.externalTrafficPolicy")),
+    let at = "spec.externalTrafficPolicy";
+    let policy = spec.external_traffic_policy.as_deref().unwrap_or_default();
+    match (externally_accessible(spec), policy) {
+        (true, "") => errors.push(FieldError::required(at, "")),
+        (true, policy) => errors.extend(one_of(policy, &POLICIES, at)),
         (false, "") => {}
         (false, policy) => errors.push(FieldError::invalid(
-            "spec.externalTrafficPolicy",
+            at,
             policy,
             "may only be set for externally-accessible services",
         )),
     }
-    let health = spec.health_check_node_port.unwrap_or(0);
-    let health_wanted =
-        is_type(spec, "LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local");
-    if health != 0 && !health_wanted {
-        errors.push(FieldError::invalid(
-            "spec.healthCheckNodePort",
-            health,
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
-        ));
-    } else if health < 0 {
-        errors.push(FieldError::invalid(
-            "spec.healthCheckNodePort",
-            health,
-            names::PORT_RANGE,
-        ));
-    }
-    if !is_type(spec, "ExternalName") {
-        match spec.internal_traffic_policy.as_deref() {
-            None | Some("") if needs_cluster_ip(spec) => {
-                errors.push(FieldError::required("spec.internalTrafficPolicy", ""));
-            }
-            None | Some("") => {}
-            Some(policy) => errors.extend(one_of(policy, &POLICIES, "spec.internalTrafficPolicy")),
+    let at = "spec.healthCheckNodePort";
+    let port = spec.health_check_node_port.unwrap_or(0);
+    if !needs_health_check(spec) {
+        if port != 0 {
+            errors.push(FieldError::invalid(
+                at,
+                port,
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+            ));
         }
-    }
-    if let Some(distribution) = spec.traffic_distribution.as_deref() {
-        errors.extend(one_of(
-            distribution,
-            &DISTRIBUTIONS,
-            "spec.trafficDistribution",
-        ));
+    } else if port == 0 {
+        errors.push(FieldError::required(at, ""));
+    } else {
+        errors.extend(wrong(at, port, names::port_number(port)));
     }
     errors
+}
+
+fn validate_internal_traffic(spec: &ServiceSpec) -> FieldErrors {
+    let at = "spec.internalTrafficPolicy";
+    match spec.internal_traffic_policy.as_deref() {
+        None if super::has_cluster_type(spec) => vec![FieldError::required(at, "")],
+        None => FieldErrors::new(),
+        Some(policy) => one_of(policy, &POLICIES, at),
+    }
 }
