@@ -30,6 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) address: SocketAddr,
     directory: TempDir,
     tuning: Tuning,
+    ranges: Vec<ipnet::IpNet>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -44,6 +45,15 @@ impl Cluster {
     }
 
     pub(crate) async fn start_in(directory: TempDir, tuning: Tuning) -> Self {
+        Self::start_of(directory, tuning, vec!["10.96.0.0/16".parse().unwrap()]).await
+    }
+
+    /// With these ranges for Services.
+    pub(crate) async fn start_of(
+        directory: TempDir,
+        tuning: Tuning,
+        ranges: Vec<ipnet::IpNet>,
+    ) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let names = ["127.0.0.1".parse().unwrap()];
@@ -53,7 +63,7 @@ impl Cluster {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             store: directory.path().join("store.db"),
             pki: pki.clone(),
-            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            service_cidrs: ranges.clone(),
             node_port_range: 30000..=32767,
             advertise: "10.87.0.1:6443".parse().unwrap(),
         };
@@ -70,6 +80,7 @@ impl Cluster {
             address,
             directory,
             tuning,
+            ranges,
             shutdown,
             running,
         }
@@ -79,7 +90,14 @@ impl Cluster {
     pub(crate) async fn restart(self) -> Self {
         self.shutdown.cancel();
         self.running.await.unwrap();
-        Self::start_in(self.directory, self.tuning).await
+        Self::start_of(self.directory, self.tuning, self.ranges).await
+    }
+
+    /// Ends the server. What it kept is in the directory.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.shutdown.cancel();
+        self.running.await.unwrap();
+        self.directory
     }
 
     /// A file for kubectl.
