@@ -107,7 +107,9 @@ impl Repair {
             let due = self.young.values().min().copied().unwrap_or(until);
             tokio::select! {
                 events = services.next() => for event in events? {
-                    if let Some(service) = read(&places.services, event.new.as_ref()) {
+                    // As it is now: what the event shows may be gone, and its address with it.
+                    let now = event.new.as_ref().and_then(|_| api.store.get(&event.key));
+                    if let Some(service) = read(&places.services, now.as_ref()) {
                         self.look_at_service(&places, &service).await;
                     }
                 },
@@ -160,8 +162,11 @@ impl Repair {
                 Remedy::Nothing => continue,
                 Remedy::Tell(complaint) => Some(complaint),
                 Remedy::Write(complaint) => {
-                    self.write(places, service, ip).await;
-                    complaint
+                    if self.write(places, service, ip).await {
+                        complaint
+                    } else {
+                        None
+                    }
                 }
             };
             if let Some(complaint) = complaint {
@@ -247,8 +252,8 @@ impl Repair {
         }
     }
 
-    /// Writes the IPAddress of a Service as it should be.
-    async fn write(&self, places: &Places, service: &Value, ip: IpAddr) {
+    /// Writes the IPAddress of a Service as it should be; `false` if the Service has gone in the meantime.
+    async fn write(&self, places: &Places, service: &Value, ip: IpAddr) -> bool {
         let (namespace, name) = (
             text(service, "/metadata/namespace"),
             text(service, "/metadata/name"),
@@ -256,20 +261,39 @@ impl Repair {
         let mut object = ip_address::of(ip, namespace, name);
         metadata::prepare_create(&mut object, "");
         let key = places.ip_addresses.key("", &ip.to_string());
-        match places.ip_addresses.encode(&object) {
-            Ok(value) => {
-                self.commit(&key, Expectation::Any, Write::Put(value)).await;
+        let value = match places.ip_addresses.encode(&object) {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::warn!(%ip, %error, "an IPAddress cannot be written");
+                return true;
             }
-            Err(error) => tracing::warn!(%ip, %error, "an IPAddress cannot be written"),
+        };
+        if !still_has(&self.api, service, Share::Ip(ip)) {
+            return false;
         }
+        let written = self.commit(&key, Expectation::Any, Write::Put(value)).await;
+        // Whoever removed the Service in between did not know of this.
+        let has = still_has(&self.api, service, Share::Ip(ip));
+        if let Some(revision) = written.filter(|_| !has) {
+            self.commit(&key, Expectation::Revision(revision), Write::Delete)
+                .await;
+        }
+        has
     }
 
-    async fn commit(&self, key: &str, expect: Expectation, write: Write) {
+    /// The revision of what was written, if it was.
+    async fn commit(&self, key: &str, expect: Expectation, write: Write) -> Option<u64> {
         match self.api.store.commit(key, expect, write).await {
-            Ok(event) => tell(&self.api, &event),
+            Ok(event) => {
+                tell(&self.api, &event);
+                Some(event.revision)
+            }
             // Somebody else was quicker; what they did is looked at too.
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(key, %error, "an IPAddress cannot be put right"),
+            Err(StoreError::Conflict { .. }) => None,
+            Err(error) => {
+                tracing::warn!(key, %error, "an IPAddress cannot be put right");
+                None
+            }
         }
     }
 

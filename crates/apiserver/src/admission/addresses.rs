@@ -33,8 +33,9 @@ use super::{Companion, Operation, Plugin, Request, Stage, Undo};
 use crate::object::text;
 use crate::status::ApiError;
 
-/// Owner of an address that has an IPAddress object which is not a Service's.
-const NOT_A_SERVICE: &str = "";
+/// What the owner of an address is called for which there is an IPAddress and no Service: this, and the Service that it
+/// is kept for, if it is one.
+const KEPT_FOR: &str = "IPAddress ";
 
 /// The plugin that hands out cluster addresses and node ports. Copies share what they know.
 #[derive(Clone)]
@@ -90,7 +91,7 @@ impl Addresses {
         &self,
         has: impl Fn(Share, &str) -> bool,
     ) -> Vec<(Share, String)> {
-        let has = |share, owner: &str| owner == NOT_A_SERVICE || has(share, owner);
+        let has = |share, owner: &str| owner.starts_with(KEPT_FOR) || has(share, owner);
         self.pools.lock().take_back_leaks(has)
     }
 
@@ -112,6 +113,7 @@ impl Addresses {
         let mut reservation = Reservation {
             pools: &mut pools,
             owner: &owner,
+            kept: &format!("{KEPT_FOR}{owner}"),
             added: Vec::new(),
         };
         let done = match &old {
@@ -139,23 +141,23 @@ impl Addresses {
     }
 
     /// Somebody makes an IPAddress by hand, to keep Services off it.
-    fn keep(&self, request: &Request<'_>) -> Result<Undo, ApiError> {
+    fn keep(&self, request: &Request<'_>, object: &Value) -> Result<Undo, ApiError> {
         let Some(ip) = ip::parse_loosely(request.name) else {
             return Ok(Undo::nothing());
         };
-        let share = Share::Ip(ip);
+        let (share, owner) = (Share::Ip(ip), kept_for(object));
         let mut pools = self.pools.lock();
         pools.learning = false;
-        if !pools.learn(share, NOT_A_SERVICE) {
+        if !pools.learn(share, &owner) {
             return Err(ApiError::already_exists(request.kind, request.name));
         }
         if request.dry_run {
-            pools.release(share, NOT_A_SERVICE);
+            pools.release(share, &owner);
             return Ok(Undo::nothing());
         }
         let pools = Arc::clone(&self.pools);
         Ok(Undo::new(move || {
-            pools.lock().release(share, NOT_A_SERVICE);
+            pools.lock().release(share, &owner);
         }))
     }
 }
@@ -176,7 +178,7 @@ impl Plugin for Addresses {
             (Some(Sort::Service), Operation::Create | Operation::Update) => {
                 self.give(request, object)
             }
-            (Some(Sort::IpAddress), Operation::Create) => self.keep(request),
+            (Some(Sort::IpAddress), Operation::Create) => self.keep(request, object),
             _ => Ok(Undo::nothing()),
         }
     }
@@ -246,17 +248,29 @@ fn note_service(pools: &mut Pools, old: Option<&Value>, new: Option<&Value>) {
     }
 }
 
-/// An IPAddress keeps Services off its address. If it is a Service's, that Service does so already.
+/// An IPAddress keeps Services off its address, but not the one that it is for. If that has the address already, it
+/// keeps others off by itself.
 fn note_ip_address(pools: &mut Pools, old: Option<&Value>, new: Option<&Value>) {
-    let Some(ip) = new.or(old).and_then(ip_address::address) else {
+    let Some(object) = new.or(old) else {
         return;
     };
-    let share = Share::Ip(ip);
+    let Some(ip) = ip_address::address(object) else {
+        return;
+    };
+    let (share, owner) = (Share::Ip(ip), kept_for(object));
     if new.is_none() {
-        pools.release(share, NOT_A_SERVICE);
+        pools.release(share, &owner);
     } else if pools.learning {
-        pools.learn(share, NOT_A_SERVICE);
+        pools.learn(share, &owner);
     }
+}
+
+fn kept_for(object: &Value) -> String {
+    let service = ip_address::service(object).filter(|_| ip_address::is_managed(object));
+    service.map_or_else(
+        || KEPT_FOR.to_owned(),
+        |(namespace, name)| format!("{KEPT_FOR}{namespace}/{name}"),
+    )
 }
 
 fn note_service_cidr(pools: &mut Pools, old: Option<&Value>, new: Option<&Value>) {

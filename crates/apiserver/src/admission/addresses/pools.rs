@@ -319,15 +319,20 @@ impl Pools {
         }
         for (share, owner) in &leaks {
             self.suspects.remove(&(*share, owner.clone()));
-            let theirs = match share {
-                Share::Ip(ip) => self.ips.forfeit(*ip, owner),
-                Share::Port(port) => self.ports.forfeit(*port, owner),
-            };
-            if theirs {
-                self.give_back(*share);
-            }
+            self.forfeit(*share, owner);
         }
         leaks
+    }
+
+    /// Takes a share from its owner, however often it was claimed; nothing happens if it is somebody else's.
+    pub(super) fn forfeit(&mut self, share: Share, owner: &str) {
+        let theirs = match share {
+            Share::Ip(ip) => self.ips.forfeit(ip, owner),
+            Share::Port(port) => self.ports.forfeit(port, owner),
+        };
+        if theirs {
+            self.give_back(share);
+        }
     }
 
     /// Why a share cannot be had, as Kubernetes words it. Source: `pkg/registry/core/service`, `ipallocator` and

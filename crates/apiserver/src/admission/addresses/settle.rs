@@ -25,6 +25,8 @@ pub(super) enum Failure {
 pub(super) struct Reservation<'a> {
     pub(super) pools: &'a mut Pools,
     pub(super) owner: &'a str,
+    /// Whose are addresses that are kept for this Service: it may take them.
+    pub(super) kept: &'a str,
     /// What this write adds. Whoever made the reservation gives it back if the write is not stored.
     pub(super) added: Vec<Share>,
 }
@@ -131,6 +133,7 @@ impl Reservation<'_> {
         let ip = ip::parse_loosely(asked)
             .ok_or_else(|| Failure::Exhausted(format!("failed to parse service IP {asked:?}")))?;
         let share = Share::Ip(ip);
+        self.pools.forfeit(share, self.kept);
         self.pools.claim(share, self.owner).map_err(|refusal| {
             let why = self.pools.words(share, refusal);
             let words = format!("failed to allocate IP {asked}: {why}");

@@ -414,6 +414,7 @@ fn a_hand_made_ip_address_keeps_services_off() {
     };
     let make = |ip: &str| {
         let mut object = ip_address::of(ip.parse().expect(ip), "default", "x");
+        object["spec"]["parentRef"]["resource"] = json!("gateways");
         let request = Request {
             operation: Operation::Create,
             kind: &IP_ADDRESS,
@@ -514,4 +515,18 @@ fn one_node_port_cannot_be_asked_for_twice() {
     cluster
         .create("a", node_port(30001))
         .expect("nothing is kept");
+}
+
+#[test]
+fn an_address_that_is_kept_for_a_service_can_be_had_by_that_one_only() {
+    let cluster = Cluster::new();
+    // What a crash of another server may leave.
+    let object = ip_address::of("10.96.0.9".parse().expect("an address"), "default", "a");
+    cluster.plugin.committed(None, Some(&object));
+    cluster
+        .create("b", asking("10.96.0.9"))
+        .expect_err("not b's");
+    let a = cluster.create("a", asking("10.96.0.9")).expect("a's");
+    cluster.delete(&a);
+    cluster.create("b", asking("10.96.0.9")).expect("free");
 }
