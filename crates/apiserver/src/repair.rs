@@ -408,6 +408,7 @@ async fn record(
         name: "",
         subresource: "",
         user: &user,
+        agent: "kube-apiserver",
         query: &query,
         accept: Accept::JSON_OBJECTS,
     };

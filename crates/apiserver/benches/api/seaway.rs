@@ -42,7 +42,7 @@ pub(crate) fn serve() -> ! {
         listen: vec![([127, 0, 0, 1], port.parse().expect("a port")).into()],
         store: directory.join("store.db"),
         pki: pki(directory),
-        service_cidr: "10.96.0.0/12".parse().expect("a range"),
+        service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
         node_port_range: 30000..=32767,
         advertise: "10.87.0.1:6443".parse().expect("an address"),
     };
