@@ -397,6 +397,7 @@ async fn record(
     let user = User {
         name: "system:apiserver".to_owned(),
         groups: vec!["system:masters".to_owned()],
+        ..User::default()
     };
     let query = Query::default();
     let resource = api.registry.resource("", "v1", "events");

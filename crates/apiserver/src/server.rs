@@ -156,8 +156,7 @@ impl Server {
             listeners.push(listener);
         }
         let services = Addresses::new(&config.service_cidrs, config.node_port_range.clone());
-        let mut plugins =
-            admission::plugins(services.clone(), &store, &tuning.disabled_plugins);
+        let mut plugins = admission::plugins(services.clone(), &store, &tuning.disabled_plugins);
         let registry = Arc::new(registry);
         let custom = CustomResources::new(&store, &registry);
         custom.sync();
