@@ -34,6 +34,8 @@ pub trait Rules: Send + Sync + 'static {
     const STATUS: bool = false;
     /// Whether a client may set the status on creation: nodes register themselves with it.
     const STATUS_ON_CREATE: bool = false;
+    /// Whether whoever writes the status may set annotations with it.
+    const STATUS_ANNOTATIONS: bool = false;
     /// Whether its objects count the changes of what is wanted in `metadata.generation`.
     const GENERATION: bool = false;
     /// The `scale` subresource, if it has one.
@@ -266,6 +268,9 @@ impl<R: Rules> Kind for Typed<R> {
                     copy_field(meta, written, field);
                 }
             }
+            if R::STATUS_ANNOTATIONS {
+                copy_field(meta, written, "annotations");
+            }
         }
         *object = kept;
     }
@@ -285,9 +290,7 @@ impl<R: Rules> Kind for Typed<R> {
     fn validate_update(&self, object: &Value, old: &Value) -> FieldErrors {
         Self::check(object, |new| {
             Self::check(old, |old| {
-                // Kubernetes looks twice: for all kinds alike, and in the rules of each.
-                let mut errors = metadata::validate_update(new.metadata(), old.metadata());
-                errors.extend(errors.clone());
+                let mut errors = changed_metadata(new.metadata(), old.metadata());
                 errors.extend(R::validate_update(new, old));
                 errors
             })
@@ -318,8 +321,7 @@ impl<R: Rules> Kind for Typed<R> {
     fn validate_status(&self, object: &Value, old: &Value) -> FieldErrors {
         Self::check(object, |new| {
             Self::check(old, |old| {
-                let mut errors = metadata::validate_update(new.metadata(), old.metadata());
-                errors.extend(errors.clone());
+                let mut errors = changed_metadata(new.metadata(), old.metadata());
                 errors.extend(R::validate_status(new, old));
                 errors
             })
@@ -402,6 +404,14 @@ impl<R: Rules> Kind for Typed<R> {
             .ok()
             .and_then(|typed| R::default_grace_seconds(&typed))
     }
+}
+
+/// What may not change in `metadata`. Every error is there twice, as in Kubernetes: `BeforeUpdate` finds it for all kinds,
+/// and the strategy of each kind once more.
+fn changed_metadata(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
+    let mut errors = metadata::validate_update(new, old);
+    errors.extend(errors.clone());
+    errors
 }
 
 /// Makes `field` of `to` what it is in `from`, absent included.

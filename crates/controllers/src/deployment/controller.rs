@@ -240,8 +240,9 @@ impl Deployments {
                 "annotations": { super::revision::REVISION: revision },
             }});
             let api = self.cluster.api::<Deployment>(&target.key.namespace);
+            // With the status, so that it is no change of what is wanted.
             let answer = api
-                .patch(&target.key.name, &cluster::patch(), &Patch::Merge(&patch))
+                .patch_status(&target.key.name, &cluster::patch(), &Patch::Merge(&patch))
                 .await;
             match or_gone(answer.during("annotate Deployment", &target.key))? {
                 Some(fresh) => version = fresh.metadata.resource_version,

@@ -63,6 +63,9 @@ impl Rules for Deployments {
         object.status = Some(DeploymentStatus::default());
     }
 
+    // The controller tells the revision without a change of what is wanted.
+    const STATUS_ANNOTATIONS: bool = true;
+
     fn wants_change(new: &Value, old: &Value) -> bool {
         // Annotations count: they are passed on to the ReplicaSets.
         let annotations = "/metadata/annotations";
