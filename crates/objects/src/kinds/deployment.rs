@@ -29,6 +29,8 @@ impl Rules for Deployments {
         namespaced: true,
     };
     const STATUS: bool = true;
+    // The controller tells the revision with it, which is no change of what is wanted.
+    const STATUS_ANNOTATIONS: bool = true;
     const GENERATION: bool = true;
     const SCALE: Option<Scale> = Some(Scale {
         replicas: "/spec/replicas",
@@ -62,9 +64,6 @@ impl Rules for Deployments {
     fn prepare_create(object: &mut Deployment) {
         object.status = Some(DeploymentStatus::default());
     }
-
-    // The controller tells the revision without a change of what is wanted.
-    const STATUS_ANNOTATIONS: bool = true;
 
     fn wants_change(new: &Value, old: &Value) -> bool {
         // Annotations count: they are passed on to the ReplicaSets.
