@@ -287,3 +287,44 @@ async fn a_custom_resource_is_used_like_any_other() {
     let (found, _) = kubectl.try_run("get ct", "").await;
     assert!(!found);
 }
+
+#[tokio::test]
+async fn server_side_apply_takes_over_from_client_side_apply() {
+    let (_cluster, kubectl) = start().await;
+    let map = |value: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\ndata:\n  k: {value}\n")
+    };
+    kubectl.feed("apply -f -", &map("client")).await;
+    let said = kubectl.feed("apply --server-side -f -", &map("server")).await;
+    assert!(said.contains("configmap/owned serverside-applied"), "{said}");
+    let shown = kubectl
+        .run("get configmap owned -o yaml --show-managed-fields")
+        .await;
+    assert!(shown.contains("k: server"), "{shown}");
+    assert!(shown.contains("manager: kubectl\n"), "{shown}");
+    assert!(!shown.contains("manager: kubectl-client-side-apply"), "{shown}");
+    // Somebody else is told whose it is, and how to take it.
+    let other = "apply --server-side --field-manager=other -f -";
+    let (succeeded, refused) = kubectl.try_run(other, &map("other")).await;
+    assert!(!succeeded, "{refused}");
+    assert!(
+        refused.contains("Apply failed with 1 conflict: conflict with \"kubectl\": .data.k"),
+        "{refused}"
+    );
+    let said = kubectl
+        .feed("apply --server-side --force-conflicts --field-manager=other -f -", &map("other"))
+        .await;
+    assert!(said.contains("serverside-applied"), "{said}");
+    // The same again changes nothing, and says so.
+    let diff = kubectl
+        .feed("apply --server-side --dry-run=server --field-manager=other -f -", &map("other"))
+        .await;
+    assert!(diff.contains("serverside-applied (server dry run)"), "{diff}");
+    let (_, unknown) = kubectl
+        .try_run(
+            "create -f - --validate=strict",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\ndta: {}\n",
+        )
+        .await;
+    assert!(unknown.contains("unknown field \"dta\""), "{unknown}");
+}
