@@ -295,14 +295,22 @@ async fn server_side_apply_takes_over_from_client_side_apply() {
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\ndata:\n  k: {value}\n")
     };
     kubectl.feed("apply -f -", &map("client")).await;
-    let said = kubectl.feed("apply --server-side -f -", &map("server")).await;
-    assert!(said.contains("configmap/owned serverside-applied"), "{said}");
+    let said = kubectl
+        .feed("apply --server-side -f -", &map("server"))
+        .await;
+    assert!(
+        said.contains("configmap/owned serverside-applied"),
+        "{said}"
+    );
     let shown = kubectl
         .run("get configmap owned -o yaml --show-managed-fields")
         .await;
     assert!(shown.contains("k: server"), "{shown}");
     assert!(shown.contains("manager: kubectl\n"), "{shown}");
-    assert!(!shown.contains("manager: kubectl-client-side-apply"), "{shown}");
+    assert!(
+        !shown.contains("manager: kubectl-client-side-apply"),
+        "{shown}"
+    );
     // Somebody else is told whose it is, and how to take it.
     let other = "apply --server-side --field-manager=other -f -";
     let (succeeded, refused) = kubectl.try_run(other, &map("other")).await;
@@ -312,14 +320,23 @@ async fn server_side_apply_takes_over_from_client_side_apply() {
         "{refused}"
     );
     let said = kubectl
-        .feed("apply --server-side --force-conflicts --field-manager=other -f -", &map("other"))
+        .feed(
+            "apply --server-side --force-conflicts --field-manager=other -f -",
+            &map("other"),
+        )
         .await;
     assert!(said.contains("serverside-applied"), "{said}");
     // The same again changes nothing, and says so.
     let diff = kubectl
-        .feed("apply --server-side --dry-run=server --field-manager=other -f -", &map("other"))
+        .feed(
+            "apply --server-side --dry-run=server --field-manager=other -f -",
+            &map("other"),
+        )
         .await;
-    assert!(diff.contains("serverside-applied (server dry run)"), "{diff}");
+    assert!(
+        diff.contains("serverside-applied (server dry run)"),
+        "{diff}"
+    );
     let (_, unknown) = kubectl
         .try_run(
             "create -f - --validate=strict",
