@@ -13,6 +13,8 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// Certificate of the API server's authority, PEM: every namespace gets it as the ConfigMap `kube-root-ca.crt`.
     pub root_ca: String,
+    /// Whether Pods are given to nodes; else they wait for a scheduler that somebody else brings.
+    pub scheduler: bool,
 }
 
 /// What rarely has to differ from its default, which is Kubernetes'.

@@ -59,7 +59,7 @@ pub async fn run_with(
     let cluster = Cluster::new(client, recorder);
     // All listen before the first object comes, so that none misses one.
     let inventory = Inventory::new(&cluster);
-    let scheduler = Scheduler::new(&cluster);
+    let scheduler = config.scheduler.then(|| Scheduler::new(&cluster));
     let replication_controllers = Replicas::new(&cluster, &cluster.replication_controllers);
     let replica_sets = Replicas::new(&cluster, &cluster.replica_sets);
     let deployments = Deployments::new(&cluster);
@@ -88,7 +88,9 @@ pub async fn run_with(
         () = cluster.wait_synced() => {}
     }
     tracing::debug!("all caches are filled, the controllers begin");
-    tasks.spawn(scheduler.run(shutdown.clone()));
+    if let Some(scheduler) = scheduler {
+        tasks.spawn(scheduler.run(shutdown.clone()));
+    }
     tasks.spawn(replication_controllers.run(shutdown.clone()));
     tasks.spawn(replica_sets.run(shutdown.clone()));
     tasks.spawn(deployments.run(shutdown.clone()));

@@ -38,6 +38,9 @@ pub struct ControlPlaneConfig {
     /// Admission plugins that are switched off.
     #[serde(default)]
     pub disabled_admission_plugins: Vec<String>,
+    /// Pods wait for a scheduler that somebody else brings.
+    #[serde(default)]
+    pub without_scheduler: bool,
 }
 
 /// Prefix length of a node's share of the Pod range, as kube-controller-manager's default for IPv4.
@@ -78,6 +81,7 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
             cluster_cidr: config.pod_cidr.into(),
             node_cidr_mask: NODE_CIDR_MASK,
             root_ca,
+            scheduler: !config.without_scheduler,
         };
         let running = seaway_controllers::run(client.clone(), controllers, shutdown.clone());
         tokio::try_join!(

@@ -32,6 +32,9 @@ pub struct LabSpec {
     /// Admission plugins that are switched off.
     #[serde(default)]
     pub disabled_admission_plugins: Vec<String>,
+    /// Pods wait for a scheduler that somebody else brings.
+    #[serde(default)]
+    pub without_scheduler: bool,
 }
 
 /// Port of the API server on the fabric, where nodes and Pods find it.
@@ -142,6 +145,7 @@ mod tests {
             api_port: 6443,
             internet: false,
             disabled_admission_plugins: Vec::new(),
+            without_scheduler: false,
         }
     }
 

@@ -350,6 +350,7 @@ impl Supervisor {
                 service_cidr: spec.service_cidr,
                 dns: spec.dns_address(),
                 disabled_admission_plugins: spec.disabled_admission_plugins.clone(),
+                without_scheduler: spec.without_scheduler,
             },
             None,
         )
@@ -591,6 +592,7 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
         api_port: choose_port(request, before.as_ref(), &others)?,
         internet: request.internet,
         disabled_admission_plugins: request.disabled_admission_plugins.clone(),
+        without_scheduler: request.without_scheduler,
     };
     std::fs::create_dir_all(paths.lab()).map_err(Error::file("create", paths.lab()))?;
     write_json(&paths.spec(), &spec)?;

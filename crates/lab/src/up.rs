@@ -36,6 +36,8 @@ pub struct UpRequest {
     pub internet: bool,
     /// Admission plugins of the API server that are switched off, by Kubernetes' names for them.
     pub disabled_admission_plugins: Vec<String>,
+    /// Pods wait for a scheduler that somebody else brings.
+    pub without_scheduler: bool,
     /// The lab stays when the process that asked for it ends.
     pub detach: bool,
 }
@@ -53,6 +55,7 @@ impl UpRequest {
             service_cidr: None,
             internet: false,
             disabled_admission_plugins: Vec::new(),
+            without_scheduler: false,
             detach: false,
         }
     }

@@ -21,6 +21,7 @@ fn spec(name: &str) -> LabSpec {
         api_port: 6443,
         internet: false,
         disabled_admission_plugins: Vec::new(),
+        without_scheduler: false,
     }
 }
 

@@ -96,6 +96,9 @@ pub(crate) struct UpOptions {
         value_parser = seaway_apiserver::admission::NAMES,
     )]
     pub(crate) disable_admission_plugins: Vec<String>,
+    /// Leave Pods to a scheduler that you bring yourself
+    #[arg(long)]
+    pub(crate) without_scheduler: bool,
 }
 
 #[derive(Debug, Args)]

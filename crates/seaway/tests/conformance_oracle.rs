@@ -30,9 +30,20 @@ fn recorded_conversations_with_kubernetes_go_the_same_way() {
         return eprintln!("NOT CHECKED: {missing}");
     };
     let host = Host::new();
-    // As the recordings were made: with the addresses that Kubernetes gives Services by default, and without this plugin.
-    let without = ["--disable-admission-plugins", "ServiceAccount"];
-    let lab = Lab::up_with(&host, &[&["--nodes", "1"], &without[..]].concat());
+    // As the recordings were made: with the addresses that Kubernetes gives Services by default, without this plugin,
+    // and by an API server and controllers alone.
+    let lab = Lab::up_with(
+        &host,
+        &[
+            "--nodes",
+            "1",
+            "--without-scheduler",
+            "--service-cidr",
+            "10.96.0.0/12",
+            "--disable-admission-plugins",
+            "ServiceAccount",
+        ],
+    );
     let mut conversations: Vec<PathBuf> = std::fs::read_dir(oracle.join("api"))
         .expect("the folder of the conversations")
         .map(|entry| entry.expect("its entries").path())

@@ -80,6 +80,7 @@ impl Cluster {
             cluster_cidr: "10.244.0.0/16".parse().unwrap(),
             node_cidr_mask: 24,
             root_ca: root_ca.clone(),
+            scheduler: true,
         };
         let (theirs, stop) = (client.clone(), shutdown.clone());
         tokio::spawn(async move {

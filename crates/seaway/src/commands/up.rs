@@ -18,6 +18,7 @@ pub(crate) fn run(options: &UpOptions) -> anyhow::Result<()> {
         service_cidr: options.service_cidr,
         internet: options.internet,
         disabled_admission_plugins: options.disable_admission_plugins.clone(),
+        without_scheduler: options.without_scheduler,
         detach: options.detach,
     };
     let mut steps = Steps::new();
