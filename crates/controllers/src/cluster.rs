@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use kube::api::{PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -129,6 +130,10 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Arc<Cache<Endpoints>>,
     /// EndpointSlices.
     pub(crate) endpoint_slices: Arc<Cache<EndpointSlice>>,
+    /// ServiceCIDRs.
+    pub(crate) service_cidrs: Arc<Cache<ServiceCIDR>>,
+    /// IPAddresses.
+    pub(crate) ip_addresses: Arc<Cache<IPAddress>>,
     /// ReplicationControllers.
     pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
     /// ReplicaSets.
@@ -167,6 +172,8 @@ impl Cluster {
             services: Cache::new(vec![SERVICES_BY_SELECTOR]),
             endpoints: Cache::new(vec![]),
             endpoint_slices: Cache::new(vec![SLICES_BY_SERVICE]),
+            service_cidrs: Cache::new(vec![]),
+            ip_addresses: Cache::new(vec![]),
             replication_controllers: Cache::new(vec![by_namespace()]),
             replica_sets: Cache::new(vec![by_controller(), orphans(), by_namespace()]),
             deployments: Cache::new(vec![by_namespace()]),
@@ -187,6 +194,8 @@ impl Cluster {
         self.follow_one(&self.services, tasks, shutdown);
         self.follow_one(&self.endpoints, tasks, shutdown);
         self.follow_one(&self.endpoint_slices, tasks, shutdown);
+        self.follow_one(&self.service_cidrs, tasks, shutdown);
+        self.follow_one(&self.ip_addresses, tasks, shutdown);
         self.follow_one(&self.replication_controllers, tasks, shutdown);
         self.follow_one(&self.replica_sets, tasks, shutdown);
         self.follow_one(&self.deployments, tasks, shutdown);
@@ -206,6 +215,8 @@ impl Cluster {
         self.services.wait_synced().await;
         self.endpoints.wait_synced().await;
         self.endpoint_slices.wait_synced().await;
+        self.service_cidrs.wait_synced().await;
+        self.ip_addresses.wait_synced().await;
         self.replication_controllers.wait_synced().await;
         self.replica_sets.wait_synced().await;
         self.deployments.wait_synced().await;

@@ -26,6 +26,8 @@ pub struct Tuning {
     pub removed_node_grace: Duration,
     /// How long a Job waits after its first failure; the pause doubles with each one in a row.
     pub job_backoff: Duration,
+    /// How long an API server may go on giving out addresses of a ServiceCIDR that is to go.
+    pub service_cidr_grace: Duration,
 }
 
 impl Default for Tuning {
@@ -34,6 +36,7 @@ impl Default for Tuning {
             node_grace: Duration::from_secs(40),
             removed_node_grace: Duration::from_secs(40),
             job_backoff: Duration::from_secs(10),
+            service_cidr_grace: Duration::from_secs(10),
         }
     }
 }

@@ -31,6 +31,7 @@ mod quotas;
 mod replicas;
 mod run;
 mod scheduler;
+mod service_cidrs;
 mod stateful;
 mod taint;
 

@@ -22,6 +22,7 @@ use crate::nodes::{Evictions, Lifecycle, PodCollector, Ranger, Ranges};
 use crate::quotas::Quotas;
 use crate::replicas::Replicas;
 use crate::scheduler::Scheduler;
+use crate::service_cidrs::ServiceCidrs;
 use crate::stateful::Stateful;
 
 /// Runs all controllers until `shutdown` is cancelled. An API server that is away is waited for.
@@ -70,6 +71,7 @@ pub async fn run_with(
     let slices = Slices::new(&cluster);
     let legacy_endpoints = LegacyEndpoints::new(&cluster);
     let mirrors = Mirrors::new(&cluster);
+    let service_cidrs = ServiceCidrs::new(&cluster, tuning.service_cidr_grace);
     let ranger = Ranger::new(&cluster, ranges);
     let lifecycle = Lifecycle::new(&cluster, tuning.node_grace);
     let evictions = Evictions::new(&cluster);
@@ -101,6 +103,7 @@ pub async fn run_with(
     tasks.spawn(slices.run(shutdown.clone()));
     tasks.spawn(legacy_endpoints.run(shutdown.clone()));
     tasks.spawn(mirrors.run(shutdown.clone()));
+    tasks.spawn(service_cidrs.run(shutdown.clone()));
     tasks.spawn(ranger.run(shutdown.clone()));
     tasks.spawn(lifecycle.run(shutdown.clone()));
     tasks.spawn(evictions.run(shutdown.clone()));

@@ -32,9 +32,45 @@ pub(crate) fn is_mirrorable(endpoints: &Endpoints) -> bool {
         && object::annotation(&endpoints.metadata, LEADER).is_none()
 }
 
-/// The endpoints, by family and ports.
-pub(crate) fn groups(endpoints: &Endpoints) -> Vec<Group> {
+/// Addresses that are not mirrored.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// They are none.
+    pub(crate) invalid: usize,
+    /// There are too many in a subset.
+    pub(crate) too_many: usize,
+}
+
+impl Skipped {
+    /// What to tell of it: reason and message.
+    pub(crate) fn complaints(self) -> Vec<(&'static str, String)> {
+        let mut complaints = Vec::new();
+        if self.invalid > 0 {
+            complaints.push((
+                "InvalidIPAddress",
+                format!(
+                    "Skipped {} invalid IP addresses when mirroring to EndpointSlices",
+                    self.invalid
+                ),
+            ));
+        }
+        if self.too_many > 0 {
+            let all = self.invalid + self.too_many;
+            complaints.push((
+                "TooManyAddressesToMirror",
+                format!(
+                    "A max of {PER_SUBSET} addresses can be mirrored to EndpointSlices per Endpoints subset. {all} addresses were skipped"
+                ),
+            ));
+        }
+        complaints
+    }
+}
+
+/// The endpoints, by family and ports, and what is left out.
+pub(crate) fn groups(endpoints: &Endpoints) -> (Vec<Group>, Skipped) {
     let mut groups = Vec::new();
+    let mut skipped = Skipped::default();
     for subset in endpoints.subsets.iter().flatten() {
         let ports = ports(subset);
         let ready = subset
@@ -47,18 +83,25 @@ pub(crate) fn groups(endpoints: &Endpoints) -> Vec<Group> {
             .iter()
             .flatten()
             .map(|address| (address, false));
-        for (address, ready) in ready.chain(not_ready).take(PER_SUBSET) {
-            if let Ok(ip) = address.ip.parse::<IpAddr>() {
-                let endpoints = vec![endpoint(address, ready)];
-                groups.push(Group {
-                    family: Family::of(&ip),
-                    ports: ports.clone(),
-                    endpoints,
-                });
+        let mut room = PER_SUBSET;
+        for (address, ready) in ready.chain(not_ready) {
+            if room == 0 {
+                skipped.too_many += 1;
+                continue;
             }
+            let Ok(ip) = address.ip.parse::<IpAddr>() else {
+                skipped.invalid += 1;
+                continue;
+            };
+            room -= 1;
+            groups.push(Group {
+                family: Family::of(&ip),
+                ports: ports.clone(),
+                endpoints: vec![endpoint(address, ready)],
+            });
         }
     }
-    groups
+    (groups, skipped)
 }
 
 fn ports(subset: &EndpointSubset) -> Vec<Port> {
@@ -142,7 +185,7 @@ mod tests {
                 "ports": [{ "name": "sql", "port": 5433 }],
             }]),
         );
-        let changes = packing::pack(&wrapper(&made), groups(&made), &[], &[]);
+        let changes = packing::pack(&wrapper(&made), groups(&made).0, &[], &[]);
         let mut shape: Vec<_> = changes
             .create
             .iter()
@@ -186,6 +229,29 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let addresses: Vec<_> = (0..PER_SUBSET + 2)
+            .map(|n| json!({ "ip": format!("10.1.{}.{}", n / 256, n % 256) }))
+            .chain([])
+            .collect();
+        let made = endpoints(
+            json!({ "name": "db", "namespace": "default" }),
+            json!([{ "addresses": addresses }, { "addresses": [{ "ip": "nonsense" }] }]),
+        );
+        let (groups, skipped) = groups(&made);
+        assert_eq!(groups.len(), PER_SUBSET);
+        assert_eq!(
+            skipped,
+            Skipped {
+                invalid: 1,
+                too_many: 2
+            }
+        );
+        let reasons: Vec<_> = skipped.complaints().into_iter().map(|one| one.0).collect();
+        assert_eq!(reasons, ["InvalidIPAddress", "TooManyAddressesToMirror"]);
     }
 
     #[test]

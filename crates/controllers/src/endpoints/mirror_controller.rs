@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Endpoints;
 use tokio_util::sync::CancellationToken;
 
 use super::mirror;
@@ -10,6 +11,7 @@ use super::service;
 use super::slice_writer::{RECHECK, SliceWriter};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::events::{self, Recorder};
 use crate::object::ObjectKey;
 use crate::queue::{Next, Queue};
 
@@ -22,6 +24,7 @@ pub(crate) struct Mirrors {
     cluster: Arc<Cluster>,
     queue: Queue<ObjectKey>,
     writer: SliceWriter,
+    events: Recorder,
 }
 
 impl Mirrors {
@@ -31,6 +34,7 @@ impl Mirrors {
             cluster: Arc::clone(cluster),
             queue: Queue::new(),
             writer: SliceWriter::new(cluster, mirror::MANAGER),
+            events: cluster.events.named(NAME),
         });
         let queue = this.queue.clone();
         cluster.services.on_change(move |change| {
@@ -76,12 +80,14 @@ impl Mirrors {
             .get(key)
             .filter(|one| selectorless && mirror::is_mirrorable(one));
         let changes = match &endpoints {
-            Some(endpoints) => packing::pack(
-                &mirror::wrapper(endpoints),
-                mirror::groups(endpoints),
-                &slices,
-                &[],
-            ),
+            Some(endpoints) => {
+                let (groups, skipped) = mirror::groups(endpoints);
+                for (reason, message) in skipped.complaints() {
+                    let about = events::reference::<Endpoints>(&endpoints.metadata);
+                    self.events.warning(about, reason, message);
+                }
+                packing::pack(&mirror::wrapper(endpoints), groups, &slices, &[])
+            }
             None => Changes {
                 delete: slices,
                 ..Changes::default()

@@ -40,6 +40,33 @@ impl Family {
     }
 }
 
+/// What endpoints say of whom they are for. Source: KEP-4444, KEP-3015; `k8s.io/endpointslice/trafficdist`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hints {
+    /// Nothing.
+    None,
+    /// For clients in their zone.
+    Zone,
+    /// For clients on their node, and in their zone.
+    Node,
+}
+
+impl Hints {
+    fn of(service: &Service) -> Self {
+        let spec = service.spec.as_ref();
+        // The older way, by annotation, goes before the field.
+        let mode = object::annotation(&service.metadata, "service.kubernetes.io/topology-mode");
+        if matches!(mode, Some("Auto" | "auto")) {
+            return Hints::None;
+        }
+        match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
+            Some("PreferClose" | "PreferSameZone") => Hints::Zone,
+            Some("PreferSameNode") => Hints::Node,
+            _ => Hints::None,
+        }
+    }
+}
+
 /// A Service whose endpoints are the Pods it selects.
 #[derive(Debug, Clone)]
 pub(crate) struct Selecting {
@@ -53,6 +80,8 @@ pub(crate) struct Selecting {
     pub(crate) ports: Vec<ServicePort>,
     /// Has no address of its own.
     pub(crate) headless: bool,
+    /// Whether endpoints say which zones and nodes they are for.
+    pub(crate) hints: Hints,
     /// Counts Pods before they are ready, and while they end.
     pub(crate) publish_not_ready: bool,
     /// The families of its addresses.
@@ -78,6 +107,7 @@ impl Selecting {
             selector: LabelSelector::from_map(selector),
             ports: spec.ports.clone().unwrap_or_default(),
             headless: spec.cluster_ip.as_deref() == Some("None"),
+            hints: Hints::of(service),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
             families: families(service),
             labels: object::labels_of(&service.metadata).clone(),

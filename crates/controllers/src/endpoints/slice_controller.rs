@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio_util::sync::CancellationToken;
 
 use super::member::{self, Member};
 use super::packing::{self, Group, MANAGED_BY, SERVICE_LABEL, Wrapper};
-use super::service::{HEADLESS_LABEL, Selecting};
+use super::service::{HEADLESS_LABEL, Hints, Selecting};
 use super::slice_writer::{RECHECK, SliceWriter};
 use crate::cache::Change;
 use crate::cluster::{Cluster, PODS_BY_NODE};
@@ -163,9 +165,27 @@ fn endpoint(service: &Selecting, member: &Member, zone: Option<String>) -> Endpo
         hostname: member.hostname.clone(),
         node_name: member.node.clone(),
         target_ref: Some(member.target.clone()),
+        hints: ready
+            .then(|| hints(service.hints, zone.as_deref(), member))
+            .flatten(),
         zone,
         ..Endpoint::default()
     }
+}
+
+/// For whom a ready endpoint is: clients in its zone, or on its node.
+fn hints(hints: Hints, zone: Option<&str>, member: &Member) -> Option<EndpointHints> {
+    let for_zones = zone.filter(|_| hints != Hints::None).map(|zone| {
+        vec![ForZone {
+            name: zone.to_owned(),
+        }]
+    });
+    let node = member.node.as_ref().filter(|_| hints == Hints::Node);
+    let for_nodes = node.map(|node| vec![ForNode { name: node.clone() }]);
+    (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints {
+        for_zones,
+        for_nodes,
+    })
 }
 
 fn wrapper(service: &Selecting, pods: &[Arc<Pod>]) -> Wrapper {
@@ -295,6 +315,26 @@ mod tests {
             expected
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into()
+        );
+    }
+
+    #[test]
+    fn ready_endpoints_say_whom_they_are_for_when_the_service_wants_it() {
+        let hints = |distribution: serde_json::Value, ready: bool| {
+            let view = view(service(json!({ "trafficDistribution": distribution }))).unwrap();
+            let groups = groups(&view, &[pod("p", ready, false, 80)], &|_| {
+                Some("z".to_owned())
+            });
+            serde_json::to_value(&groups[0].endpoints[0].hints).unwrap()
+        };
+        let zone = json!({ "forZones": [{ "name": "z" }] });
+        assert_eq!(hints(json!(null), true), json!(null));
+        assert_eq!(hints(json!("PreferClose"), true), zone);
+        assert_eq!(hints(json!("PreferSameZone"), true), zone);
+        assert_eq!(hints(json!("PreferSameZone"), false), json!(null));
+        assert_eq!(
+            hints(json!("PreferSameNode"), true),
+            json!({ "forZones": [{ "name": "z" }], "forNodes": [{ "name": "node-1" }] })
         );
     }
 
