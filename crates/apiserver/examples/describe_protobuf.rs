@@ -27,6 +27,13 @@ const GROUPS: [(&str, &str); 14] = [
     ("storage", "storage.k8s.io"),
 ];
 
+/// Older versions of which some messages are needed: directory, group, version, and how the names of
+/// those begin, after `HTTP` where that is before it.
+const OLDER: [(&str, &str, &str, &str); 2] = [
+    ("extensions", "extensions", "v1beta1", "Ingress"),
+    ("networking", "networking.k8s.io", "v1beta1", "Ingress"),
+];
+
 /// What `types.go` says of a field.
 struct Tag {
     /// Empty: the fields of the value are fields of the object.
@@ -52,20 +59,34 @@ fn main() -> Result<(), Box<dyn Error>> {
         } else {
             format!("{group}/v1")
         };
-        describe(&Path::new(&api).join(directory).join("v1"), &package)?;
+        describe(&Path::new(&api).join(directory).join("v1"), &package, "")?;
     }
-    describe(&Path::new(&machinery).join("pkg/apis/meta/v1"), "meta")
+    for (directory, group, version, word) in OLDER {
+        let package = format!("{group}/{version}");
+        describe(
+            &Path::new(&api).join(directory).join(version),
+            &package,
+            word,
+        )?;
+    }
+    describe(&Path::new(&machinery).join("pkg/apis/meta/v1"), "meta", "")
 }
 
-fn describe(directory: &Path, package: &str) -> Result<(), Box<dyn Error>> {
+/// Prints the messages whose names begin with `word`.
+fn describe(directory: &Path, package: &str, word: &str) -> Result<(), Box<dyn Error>> {
     let tags = tags(&std::fs::read_to_string(directory.join("types.go"))?);
     let proto = std::fs::read_to_string(directory.join("generated.proto"))?;
+    let wanted = |name: &str| name.trim_start_matches("HTTP").starts_with(word);
     let mut message = "";
     for line in proto.lines() {
         let line = line.trim();
         if let Some(name) = line.strip_prefix("message ") {
             message = name.trim_end_matches([' ', '{']);
-            println!("{package}.{message}");
+            if wanted(message) {
+                println!("{package}.{message}");
+            }
+        } else if !wanted(message) {
+            // Of a message that is not wanted.
         } else if let Some((field, number)) =
             line.strip_suffix(';').and_then(|l| l.split_once(" = "))
         {

@@ -116,7 +116,7 @@ impl<'a> Call<'a> {
     ) -> Request<'b> {
         Request {
             operation,
-            kind: self.resource.names,
+            kind: self.resource.stored,
             namespace: self.namespace,
             name: self.name,
             subresource: self.subresource,
@@ -127,11 +127,11 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn not_found(&self) -> ApiError {
-        ApiError::not_found(self.resource.names, self.name)
+        ApiError::not_found(self.resource.stored, self.name)
     }
 
     pub(crate) fn modified(&self) -> ApiError {
-        ApiError::modified(self.resource.names, self.name)
+        ApiError::modified(self.resource.stored, self.name)
     }
 
     /// Refuses if there are errors.
@@ -139,7 +139,7 @@ impl<'a> Call<'a> {
         if errors.is_empty() {
             Ok(())
         } else {
-            Err(ApiError::invalid(self.resource.names, self.name, errors))
+            Err(ApiError::invalid(self.resource.stored, self.name, errors))
         }
     }
 }

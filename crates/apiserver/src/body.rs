@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use seaway_objects::kind::Names;
+use seaway_objects::kinds;
 
 use crate::deadline;
 use crate::object::api_version;
@@ -102,6 +103,11 @@ pub(crate) fn object(names: &Names, media_type: &str, body: &[u8]) -> Result<Sen
     };
     let given_version = given("apiVersion").unwrap_or_else(|| version.clone());
     let given_kind = given("kind").unwrap_or_else(|| names.kind.to_owned());
+    if given_version != version && kinds::is_version_of(&given_version, &given_kind, names) {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({version})"
+        )));
+    }
     if given_version != version || given_kind != names.kind {
         let why = if protobuf::knows(&given_version, &given_kind) {
             let group = names

@@ -336,7 +336,7 @@ impl Worker<'_> {
             )
             .await?;
             if let Some(kind) = resource::storage_kind(definition) {
-                remaining = self.delete_instances(&Resource::new(kind)).await?;
+                remaining = self.delete_instances(&Resource::new(kind, &[])).await?;
             }
         }
         if remaining > 0 {
@@ -351,7 +351,7 @@ impl Worker<'_> {
             .await?;
         // What was on its way in when the last object was counted.
         if let Some(kind) = resource::storage_kind(definition) {
-            let resource = Resource::new(kind);
+            let resource = Resource::new(kind, &[]);
             for record in self.api.store.list(&resource.prefix("")).0 {
                 let written = self
                     .api

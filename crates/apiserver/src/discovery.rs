@@ -4,10 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+use seaway_objects::kind::Names;
 
 use crate::negotiate::{Accept, Form};
 use crate::registry::{Kinds, Resource};
@@ -65,7 +69,7 @@ impl Discovery {
             groups: json!({
                 "kind": "APIGroupList",
                 "apiVersion": "v1",
-                "groups": group.values().map(|g: &Value| without_type(g)).collect::<Vec<_>>(),
+                "groups": groups.iter().filter_map(|(name, _)| group.get(name)).map(without_type).collect::<Vec<_>>(),
             }),
             group,
             resources,
@@ -199,6 +203,9 @@ fn resource_list(registry: &Kinds, group: &str, version: &str) -> Value {
         if !names.categories.is_empty() {
             entry["categories"] = json!(names.categories);
         }
+        if let Some(hash) = storage_version_hash(resource) {
+            entry["storageVersionHash"] = hash.into();
+        }
         resources.push(entry);
         for part in parts(resource) {
             let mut entry = json!({
@@ -283,6 +290,20 @@ fn aggregated_resources(registry: &Kinds, group: &str, version: &str) -> Vec<Val
     }
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     resources
+}
+
+/// Tells clients which version is stored, and so whether two resources are the same objects; `None` if nothing is.
+/// Source: `StorageVersionHash` in `k8s.io/apiserver/pkg/endpoints/discovery`.
+fn storage_version_hash(resource: &Resource) -> Option<String> {
+    let Names {
+        group,
+        version,
+        kind,
+        ..
+    } = resource.stored;
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    let is_stored = verbs(resource).contains(&"list");
+    is_stored.then(|| STANDARD.encode(&digest[..8]))
 }
 
 fn verbs(resource: &Resource) -> Vec<&'static str> {

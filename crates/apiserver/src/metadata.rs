@@ -1,16 +1,15 @@
 //! The part of an object's metadata that belongs to the server.
 //! Source: API conventions, "Metadata"; `k8s.io/apiserver/pkg/registry/rest`, `BeforeCreate` and `BeforeUpdate`.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 
 use seaway_objects::field::FieldError;
-use seaway_objects::kind::{Kind, Names};
+use seaway_objects::kind::Names;
 
 use crate::object::{metadata_mut, text, version};
+use crate::registry::Resource;
 use crate::status::ApiError;
 
 /// Longest name that is generated, and how much of it is random.
@@ -61,13 +60,13 @@ pub(crate) fn prepare_create(object: &mut Value, namespace: &str) {
 /// What a client may not change, but tries to, stays in the object for validation to refuse.
 /// Source: `BeforeUpdate` in `k8s.io/apiserver/pkg/registry/rest`, and `Store.Update`.
 pub(crate) fn prepare_update(
-    kind: &Arc<dyn Kind>,
+    resource: &Resource,
     name: &str,
     object: &mut Value,
     old: &Value,
 ) -> Result<(), ApiError> {
     match version(object) {
-        "" | "0" if !kind.unconditional_update() => {
+        "" | "0" if !resource.kind.unconditional_update() => {
             let error = FieldError::invalid(
                 "metadata.resourceVersion",
                 0,
@@ -75,13 +74,13 @@ pub(crate) fn prepare_update(
             );
             // Kubernetes names the resource here where it names the kind elsewhere.
             let names = Names {
-                kind: kind.names().plural,
-                ..kind.names().clone()
+                kind: resource.stored.plural,
+                ..resource.stored.clone()
             };
             return Err(ApiError::invalid(&names, name, &vec![error]));
         }
         "" | "0" => {}
-        sent if sent != version(old) => return Err(ApiError::modified(kind.names(), name)),
+        sent if sent != version(old) => return Err(ApiError::modified(resource.stored, name)),
         _ => {}
     }
     let metadata = metadata_mut(object);

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use seaway_objects::group;
 use seaway_objects::kind::{Kind, Names};
 use seaway_store::Record;
 
@@ -25,6 +26,9 @@ use crate::status::ApiError;
 pub(crate) struct Resource {
     pub(crate) kind: Arc<dyn Kind>,
     pub(crate) names: &'static Names,
+    /// Those of the version in which its objects are stored, which are what refusals, admission and `storageVersionHash`
+    /// are about.
+    pub(crate) stored: &'static Names,
     /// `apps/v1`
     pub(crate) api_version: String,
     /// Its type as JSON members, see [`object::render`].
@@ -35,9 +39,18 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
+    /// `all` are the kinds among which the stored version of this one is.
+    pub(crate) fn new(kind: Arc<dyn Kind>, all: &[&Arc<dyn Kind>]) -> Self {
         let names = kind.names();
         let (group, plural) = kind.storage();
+        let stored = if kind.stored_as_shown() {
+            names
+        } else {
+            let mut others = all.iter();
+            let stored =
+                others.find(|other| other.stored_as_shown() && other.storage() == (group, plural));
+            stored.map_or(names, |stored| stored.names())
+        };
         let group = if group.is_empty() { "core" } else { group };
         Self {
             api_version: object::api_version(names),
@@ -45,6 +58,7 @@ impl Resource {
             retired: CancellationToken::new(),
             prefix: format!("{group}/{plural}/"),
             names,
+            stored,
             kind,
         }
     }
@@ -206,7 +220,8 @@ impl Kinds {
     ) -> Self {
         let mut groups: BTreeMap<_, BTreeMap<_, BTreeMap<_, _>>> = BTreeMap::new();
         let mut served = Vec::new();
-        for kind in kinds {
+        let kinds: Vec<&'a Arc<dyn Kind>> = kinds.collect();
+        for &kind in &kinds {
             let names = kind.names();
             let place = groups
                 .entry(names.group)
@@ -219,8 +234,10 @@ impl Kinds {
             let known = before
                 .and_then(|b| b.resource(names.group, names.version, names.plural))
                 .filter(|known| Arc::ptr_eq(&known.kind, kind));
-            let resource =
-                known.map_or_else(|| Arc::new(Resource::new(Arc::clone(kind))), Arc::clone);
+            let resource = known.map_or_else(
+                || Arc::new(Resource::new(Arc::clone(kind), &kinds)),
+                Arc::clone,
+            );
             place.insert(names.plural, resource);
             served.push(Arc::clone(kind));
         }
@@ -257,10 +274,13 @@ impl Kinds {
         Some(self.in_version(group, version)?.values().collect())
     }
 
-    /// Groups with their versions, the preferred one first; the core group is the empty one.
+    /// Groups in the order in which clients should look into them, with their versions, the preferred one first; the
+    /// core group is the empty one.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-        self.groups
-            .iter()
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(group, _)| group::order(group));
+        groups
+            .into_iter()
             .map(|(group, versions)| (*group, versions.keys().map(|v| v.name).collect()))
     }
 

@@ -106,6 +106,16 @@ pub(crate) fn nothing_there() -> Reply {
     )
 }
 
+/// As [`warn`], before all other warnings.
+pub(crate) fn warn_first(reply: &mut Reply, warning: String) {
+    let others: Vec<HeaderValue> = reply.headers().get_all(WARNING).iter().cloned().collect();
+    reply.headers_mut().remove(WARNING);
+    warn(reply, &[warning]);
+    for other in others {
+        reply.headers_mut().append(WARNING, other);
+    }
+}
+
 /// Adds warnings for the person at the client. Source: RFC 7234, section 5.5, as used by KEP-1693.
 pub(crate) fn warn(reply: &mut Reply, warnings: &[String]) {
     for text in warnings {

@@ -236,10 +236,14 @@ async fn objects(
         query: &query,
         accept: accept(place, request.headers())?,
     };
-    let mut reply = answer(&call, api, resource, place, request).await?;
-    if let Some(warning) = resource.kind.deprecation() {
-        reply::warn(&mut reply, &[warning]);
-    }
+    let answer = answer(&call, api, resource, place, request).await;
+    let Some(warning) = resource.kind.deprecation() else {
+        return answer;
+    };
+    // Whether the request is granted or not.
+    let encoding = call.accept.encoding;
+    let mut reply = answer.unwrap_or_else(|error| refuse(&error, encoding));
+    reply::warn_first(&mut reply, warning);
     Ok(reply)
 }
 

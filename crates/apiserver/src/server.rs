@@ -250,7 +250,9 @@ fn issuer(pki: &Pki) -> Result<Issuer, Error> {
 
 /// Tells admission what the store holds already.
 fn replay(api: &Api) -> Result<(), crate::status::ApiError> {
-    for resource in api.registry.kinds().resources() {
+    let kinds = api.registry.kinds();
+    // Once for each object, in the version in which it is stored.
+    for resource in kinds.resources().filter(|r| r.names == r.stored) {
         for record in api.store.list(&resource.prefix("")).0 {
             api.admission
                 .committed(None, Some(&resource.decode(&record)?));

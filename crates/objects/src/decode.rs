@@ -11,14 +11,25 @@ use crate::schema::{self, Definitions, Shape};
 /// Explains why `object` is none of `kind`; `cause` is what serde said, used when the schema finds nothing wrong
 /// (a malformed time, for example).
 pub fn explain(kind: &dyn Kind, object: &Value, cause: &serde_json::Error) -> DecodeError {
+    check(kind, object).err().unwrap_or_else(|| DecodeError {
+        message: cause.to_string(),
+    })
+}
+
+/// Compares the object with the schema of the kind.
+///
+/// # Errors
+/// The first place where the two disagree.
+pub fn check(kind: &dyn Kind, object: &Value) -> Result<(), DecodeError> {
     let definitions = schema::definitions(kind);
     let place = Place {
         owner: "",
         path: String::new(),
     };
-    let message = mismatch(&definitions, definitions.root(), object, &place)
-        .unwrap_or_else(|| cause.to_string());
-    DecodeError { message }
+    match mismatch(&definitions, definitions.root(), object, &place) {
+        Some(message) => Err(DecodeError { message }),
+        None => Ok(()),
+    }
 }
 
 /// Where in the object we are.

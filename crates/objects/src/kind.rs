@@ -110,7 +110,7 @@ pub trait Kind: Send + Sync {
         self.validate(object)
     }
 
-    /// What whoever wrote the object is warned of.
+    /// What whoever wrote the object is warned of; `old` is what it replaces.
     fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
         Vec::new()
     }

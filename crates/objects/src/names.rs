@@ -13,6 +13,9 @@ const SUBDOMAIN_MAX: usize = 253;
 
 const LABEL_1123: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN_1123: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD_1123: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const HTTP_PATH: &str =
+    "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED_PART: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -100,6 +103,39 @@ pub fn dns_label(value: &str) -> Wrong {
 pub fn dns_subdomain(value: &str) -> Wrong {
     let ok = value.split('.').all(is_label);
     checked(value, SUBDOMAIN_MAX, ok, SUBDOMAIN_1123)
+}
+
+/// A DNS subdomain, or one after `*.`: whatever has an asterisk is to be the latter.
+/// Source: RFC 1034, section 4.3.3; `IsWildcardDNS1123Subdomain`.
+pub fn dns_name_or_wildcard(value: &str) -> Wrong {
+    if !value.contains('*') {
+        return dns_subdomain(value);
+    }
+    let ok = value
+        .strip_prefix("*.")
+        .is_some_and(|domain| domain.split('.').all(is_label));
+    checked(value, SUBDOMAIN_MAX, ok, WILDCARD_1123)
+}
+
+/// `example.com/any/path`: the parts of it that are wrong, each with what is wrong with it.
+/// Source: `IsDomainPrefixedPath`.
+pub fn domain_prefixed_path(value: &str) -> Vec<(&str, String)> {
+    let Some((domain, path)) = value
+        .split_once('/')
+        .filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
+    else {
+        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return vec![(value, why.to_owned())];
+    };
+    let mut wrong: Vec<(&str, String)> = dns_subdomain(domain)
+        .into_iter()
+        .map(|why| (domain, why))
+        .collect();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(fits) {
+        wrong.push((path, HTTP_PATH.to_owned()));
+    }
+    wrong
 }
 
 /// A DNS label of RFC 1035: like [`dns_label`] but starting with a letter.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::field::{FieldError, FieldErrors};
 use crate::kind::{Column, DecodeError, Kind, Names, Scale};
 use crate::names::NameRule;
+use crate::version::Deprecation;
 use crate::{decode, go_json, managed, metadata, schema, table};
 
 /// What makes one kind different from the others. Only `Object` and `NAMES` must be given.
@@ -43,6 +44,9 @@ pub trait Rules: Send + Sync + 'static {
     /// Whether an object may be replaced without saying which state of it is meant.
     /// Source: `AllowUnconditionalUpdate` of the strategies in `k8s.io/kubernetes/pkg/registry`.
     const UNCONDITIONAL_UPDATE: bool = true;
+
+    /// Since when this version is deprecated, if it is.
+    const DEPRECATED: Option<Deprecation> = None;
 
     /// Fills in what the client left out.
     fn default(_object: &mut Self::Object) {}
@@ -75,13 +79,27 @@ pub trait Rules: Send + Sync + 'static {
         FieldErrors::new()
     }
 
-    /// What whoever writes the object is warned of. `written` is the object as JSON.
-    fn warnings(_object: &Self::Object, _written: &Value) -> Vec<String> {
+    /// What whoever writes the object is warned of. `written` is the object as JSON, `old` what it replaces, and its JSON.
+    fn warnings(
+        _object: &Self::Object,
+        _written: &Value,
+        _old: Option<(&Self::Object, &Value)>,
+    ) -> Vec<String> {
         Vec::new()
     }
 
     /// Changes an object that is being deleted for the first time: adds whom to wait for.
     fn prepare_delete(_object: &mut Self::Object) {}
+
+    /// As [`Rules::validate_written`], for an object that replaces `old`: where Kubernetes lets stand what was stored
+    /// before a rule was made stricter.
+    fn validate_against(
+        object: &Self::Object,
+        written: &Value,
+        _old: &Self::Object,
+    ) -> FieldErrors {
+        Self::validate_written(object, written)
+    }
 
     /// What is wrong with the change, beyond its metadata.
     fn validate_update(_object: &Self::Object, _old: &Self::Object) -> FieldErrors {
@@ -122,7 +140,7 @@ pub trait Rules: Send + Sync + 'static {
     /// Paths of structs that Go holds as pointers and k8s-openapi as values: absent and empty stay different.
     const POINTERS: &'static [&'static str] = &[];
 
-    /// Paths of lists that Go writes as `null` when they are absent.
+    /// Paths of lists and times that Go writes as `null` when they are absent.
     const NULLS: &'static [&'static str] = &[];
 
     /// Whether its objects are questions, which are answered and never stored.
@@ -147,7 +165,7 @@ impl<R: Rules> Typed<R> {
         Self(PhantomData)
     }
 
-    fn read(object: &Value) -> Result<R::Object, serde_json::Error> {
+    pub(crate) fn read(object: &Value) -> Result<R::Object, serde_json::Error> {
         R::Object::deserialize(object)
     }
 
@@ -185,7 +203,10 @@ impl<R: Rules> Typed<R> {
     }
 
     /// Runs a check; an object that cannot be read fails it.
-    fn check(object: &Value, check: impl FnOnce(&R::Object) -> FieldErrors) -> FieldErrors {
+    pub(crate) fn check(
+        object: &Value,
+        check: impl FnOnce(&R::Object) -> FieldErrors,
+    ) -> FieldErrors {
         match Self::read(object) {
             Ok(typed) => check(&typed),
             Err(e) => vec![FieldError::invalid("", "", &e.to_string())],
@@ -287,6 +308,10 @@ impl<R: Rules> Kind for Typed<R> {
         })
     }
 
+    fn deprecation(&self) -> Option<String> {
+        R::DEPRECATED.map(|deprecated| deprecated.warning(&R::NAMES))
+    }
+
     fn validate_update(&self, object: &Value, old: &Value) -> FieldErrors {
         Self::check(object, |new| {
             Self::check(old, |old| {
@@ -303,7 +328,14 @@ impl<R: Rules> Kind for Typed<R> {
             _ => None,
         };
         let Some((new, old_typed, judged)) = judged else {
-            let mut errors = self.validate(object);
+            let mut errors = Self::check(object, |typed| {
+                let mut errors = metadata::validate(typed.metadata(), R::NAMES.namespaced, R::NAME);
+                errors.extend(match Self::read(old) {
+                    Ok(old) => R::validate_against(typed, object, &old),
+                    Err(_) => R::validate_written(typed, object),
+                });
+                errors
+            });
             errors.extend(self.validate_update(object, old));
             return errors;
         };
@@ -366,13 +398,9 @@ impl<R: Rules> Kind for Typed<R> {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let of = |object: &Value| {
-            Self::read(object).map_or_else(|_| Vec::new(), |typed| R::warnings(&typed, object))
-        };
-        let before = old.map(of).unwrap_or_default();
-        let mut warnings = of(object);
-        warnings.retain(|warning| !before.contains(warning));
-        warnings
+        let old = old.and_then(|old| Some((Self::read(old).ok()?, old)));
+        let old = old.as_ref().map(|(typed, written)| (typed, *written));
+        Self::read(object).map_or_else(|_| Vec::new(), |new| R::warnings(&new, object, old))
     }
 
     fn prepare_delete(&self, object: &mut Value) {

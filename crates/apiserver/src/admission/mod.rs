@@ -5,6 +5,7 @@
 
 pub(crate) mod addresses;
 mod default_tolerations;
+mod ingress_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
@@ -196,7 +197,8 @@ pub trait Plugin: Send + Sync {
 }
 
 /// The names of the plugins that can be switched off, as Kubernetes calls them.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
+    "DefaultIngressClass",
     "DefaultTolerationSeconds",
     "LimitRanger",
     "NamespaceLifecycle",
@@ -232,6 +234,10 @@ pub(crate) fn plugins(
         (
             "DefaultTolerationSeconds",
             Box::new(default_tolerations::DefaultTolerations),
+        ),
+        (
+            "DefaultIngressClass",
+            Box::new(ingress_class::DefaultIngressClass::default()),
         ),
         // Kubernetes has no name for it: there it is part of storing a Service.
         ("", Box::new(services)),

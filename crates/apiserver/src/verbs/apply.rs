@@ -36,8 +36,10 @@ pub(crate) async fn apply(call: &Call<'_>, text: &[u8], part: Part) -> Result<Re
         _ => Ok(Vec::new()),
     };
     for _ in 0..TRIES {
+        let mut before = None;
         let result = if call.record().is_ok() {
             let changed = change_into(call, part, |old| {
+                before = Some(old.clone());
                 let applied = field_manager::applied(call, part, Some(old), &config, force)?;
                 strict()?;
                 let object = applied.object.unwrap_or_else(|| old.clone());
@@ -61,7 +63,10 @@ pub(crate) async fn apply(call: &Call<'_>, text: &[u8], part: Part) -> Result<Re
             Err(e) if e.reason == "NotFound" && part == Part::Object && is_of(call, &e) => {}
             Err(e) => return Err(e),
             Ok((code, object)) => {
-                let warnings = strict()?;
+                let mut warnings = strict()?;
+                if part == Part::Object {
+                    warnings.extend(call.resource.kind.warnings(&object, before.as_ref()));
+                }
                 let mut reply = answer(call, code, object)?;
                 reply::warn(&mut reply, &warnings);
                 return Ok(reply);
@@ -76,7 +81,7 @@ fn is_of(call: &Call<'_>, error: &ApiError) -> bool {
     error
         .details
         .as_ref()
-        .is_some_and(|d| d.name == call.name && d.kind == call.resource.names.plural)
+        .is_some_and(|d| d.name == call.name && d.kind == call.resource.stored.plural)
 }
 
 /// The configuration, and what is in it twice.

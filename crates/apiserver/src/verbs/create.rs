@@ -56,7 +56,7 @@ pub(crate) async fn store_applied(
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
-        return Err(ApiError::conflict(call.resource.names, call.name, &why));
+        return Err(ApiError::conflict(call.resource.stored, call.name, &why));
     }
     same_place(call, &object)?;
     metadata::forget_systems(&mut object);
@@ -90,7 +90,7 @@ async fn store_prepared(
 
 /// Source: `NewGenerateNameConflict` in `k8s.io/apimachinery/pkg/api/errors`.
 fn not_generated(call: &Call<'_>, name: &str) -> ApiError {
-    let mut error = ApiError::already_exists(call.resource.names, name);
+    let mut error = ApiError::already_exists(call.resource.stored, name);
     error
         .message
         .push_str(", the server was not able to generate a unique name for the object");
@@ -151,7 +151,7 @@ async fn store_named(
 
 /// There is an object of that name, perhaps not for long.
 fn exists(call: &Call<'_>) -> ApiError {
-    let mut error = ApiError::already_exists(call.resource.names, call.name);
+    let mut error = ApiError::already_exists(call.resource.stored, call.name);
     let there = call.record().and_then(|record| call.decode(&record));
     if there.is_ok_and(|there| metadata::is_terminating(&there)) {
         error.message = format!("object is being deleted: {}", error.message);

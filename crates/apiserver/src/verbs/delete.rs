@@ -191,7 +191,7 @@ impl Options {
 
     /// The finalizers that the propagation policy stands for: whether each has to be there.
     fn propagation(&self, call: &Call<'_>, object: &Value) -> (bool, bool) {
-        let names = call.resource.names;
+        let names = call.resource.stored;
         match (self.orphan_dependents, self.propagation_policy.as_deref()) {
             (Some(true), _) | (None, Some("Orphan")) => (false, true),
             (None, Some("Foreground")) => (true, false),
@@ -217,7 +217,7 @@ impl Options {
 /// Deletes the object.
 pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Reply, ApiError> {
     let mut reply = answer_deleted(call, options, delete_one(call, options).await?)?;
-    let names = call.resource.names;
+    let names = call.resource.stored;
     let unsaid = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
     if unsaid && (names.group, names.plural) == ("batch", "jobs") {
         reply::warn(&mut reply, &[PODS_STAY.to_owned()]);
@@ -226,7 +226,7 @@ pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Reply, 
 }
 
 fn answer_deleted(call: &Call<'_>, options: &Options, outcome: Outcome) -> Result<Reply, ApiError> {
-    let names = call.resource.names;
+    let names = call.resource.stored;
     match outcome {
         Outcome::Gone(object) if !ANSWERED_WITH_OBJECT.contains(&(names.group, names.plural)) => {
             let status = status::deleted(names, call.name, text(&object, "/metadata/uid"));
@@ -414,7 +414,7 @@ fn check_preconditions(call: &Call<'_>, options: &Options, object: &Value) -> Re
     let Some(preconditions) = &options.preconditions else {
         return Ok(());
     };
-    let names = call.resource.names;
+    let names = call.resource.stored;
     let is_namespace = (names.group, names.plural) == ("", "namespaces");
     let conflict = |what: &str, wanted: &str, found: &str, hint: &str| {
         let why = format!(

@@ -353,16 +353,16 @@ pub(crate) async fn patch(
     call.record()?;
     let patch = Patch::read(understood, media_type, text)?;
     let validation = call.query.field_validation()?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut before) = (Vec::new(), Value::Null);
     let object = change_into(call, part, |old| {
         let patched = patch.apply(call, old)?;
         let (object, wrong) = patch.read_back(call, validation, patched)?;
-        warnings = wrong;
+        (warnings, before) = (wrong, old.clone());
         Ok(Made::Read(object))
     })
     .await?;
     if part == Part::Object {
-        warnings.extend(call.resource.kind.warnings(&object, None));
+        warnings.extend(call.resource.kind.warnings(&object, Some(&before)));
     }
     let mut reply = answer(call, StatusCode::OK, object)?;
     reply::warn(&mut reply, &warnings);

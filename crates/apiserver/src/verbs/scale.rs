@@ -132,7 +132,7 @@ fn moved(call: &Call<'_>, scale: &Scale, old: &Value, sent: &Value) -> Result<Va
         let why = format!(
             "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
         );
-        return Err(ApiError::conflict(call.resource.names, call.name, &why));
+        return Err(ApiError::conflict(call.resource.stored, call.name, &why));
     }
     let replicas = replicas(call, sent)?;
     let mut object = old.clone();

@@ -50,9 +50,9 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
     let sent = create::decode(call, sent.object)?;
     same_place(call, &sent)?;
     let wanted = text(&sent, "/metadata/uid");
-    let names = call.resource.names;
-    let exists = call.api.store.get(&call.key()).is_some();
-    let (code, object) = if !exists
+    let names = call.resource.stored;
+    let before = call.api.store.get(&call.key());
+    let (code, object) = if before.is_none()
         && part == Part::Object
         && CREATED_BY_UPDATE.contains(&(names.group, names.plural))
     {
@@ -70,7 +70,8 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
         (StatusCode::OK, change.await?)
     };
     if part == Part::Object {
-        warnings.extend(call.resource.kind.warnings(&object, None));
+        let before = before.map(|record| call.decode(&record)).transpose()?;
+        warnings.extend(call.resource.kind.warnings(&object, before.as_ref()));
     }
     let mut reply = answer(call, code, object)?;
     reply::warn(&mut reply, &warnings);
@@ -80,7 +81,7 @@ pub(crate) async fn update(call: &Call<'_>, sent: Sent, part: Part) -> Result<Re
 /// The client means an object that had this name before. Source: `Preconditions.Check` and `StorageError` in
 /// `k8s.io/apiserver/pkg/storage`.
 fn other_object(call: &Call<'_>, wanted: &str, uid: &str) -> ApiError {
-    let names = call.resource.names;
+    let names = call.resource.stored;
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}",
         if call.namespace.is_empty() {
@@ -164,7 +165,7 @@ async fn store_changed(
             sent_managed.as_ref(),
         ),
     };
-    metadata::prepare_update(&call.resource.kind, call.name, &mut object, old)?;
+    metadata::prepare_update(call.resource, call.name, &mut object, old)?;
     let request = call.request(Operation::Update, Some(old), dry_run);
     let admission = &call.api.admission;
     let mut undo: Vec<Undo> = Vec::new();

@@ -97,7 +97,11 @@ impl Rules for EndpointSlices {
         })
     }
 
-    fn warnings(object: &EndpointSlice, _written: &Value) -> Vec<String> {
+    fn warnings(
+        object: &EndpointSlice,
+        _written: &Value,
+        _old: Option<(&EndpointSlice, &Value)>,
+    ) -> Vec<String> {
         if object.address_type == "FQDN" {
             return vec!["spec.addressType: FQDN endpoints are deprecated".to_owned()];
         }

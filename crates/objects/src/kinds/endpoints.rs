@@ -12,6 +12,7 @@ use crate::metadata::wrong;
 use crate::names;
 use crate::rules::{Judged, Rules};
 use crate::table;
+use crate::version::Deprecation;
 
 /// Protocols, in the order in which Kubernetes lists them.
 pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -33,6 +34,12 @@ impl Rules for EndpointsKind {
         categories: &[],
         namespaced: true,
     };
+
+    const DEPRECATED: Option<Deprecation> = Some(Deprecation {
+        since: "1.33",
+        gone: None,
+        instead: Some("discovery.k8s.io/v1 EndpointSlice"),
+    });
 
     fn default(object: &mut Endpoints) {
         for port in object
@@ -62,7 +69,11 @@ impl Rules for EndpointsKind {
         })
     }
 
-    fn warnings(object: &Endpoints, _written: &Value) -> Vec<String> {
+    fn warnings(
+        object: &Endpoints,
+        _written: &Value,
+        _old: Option<(&Endpoints, &Value)>,
+    ) -> Vec<String> {
         addresses(object)
             .filter_map(|(at, address)| ip::address_warning(&format!("{at}.ip"), &address.ip))
             .collect()

@@ -11,6 +11,8 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod ingress;
+pub mod ingress_class;
 mod int_or_percent;
 mod ip_address;
 mod job;
@@ -18,6 +20,7 @@ mod lease;
 mod limit_range;
 mod local_subject_access_review;
 mod namespace;
+mod network_policy;
 mod node;
 pub mod pod;
 mod pod_template;
@@ -43,11 +46,17 @@ mod workload_status;
 
 use std::sync::Arc;
 
-use crate::kind::Kind;
+use crate::kind::{Kind, Names};
 use crate::rules::{Rules, Typed};
+use crate::version::{Served, Version};
 
 fn kind<R: Rules>() -> Arc<dyn Kind> {
     Arc::new(Typed::<R>::new())
+}
+
+/// A further version of a kind that is served in several.
+fn version<V: Version>() -> Arc<dyn Kind> {
+    Arc::new(Served::<V>::new())
 }
 
 /// All kinds. To add one: write its file, and a line here.
@@ -87,6 +96,12 @@ pub fn registry() -> Vec<Arc<dyn Kind>> {
         kind::<token_review::TokenReviews>(),
         kind::<ip_address::IpAddresses>(),
         kind::<service_cidr::ServiceCidrs>(),
+        kind::<ingress::Ingresses>(),
+        version::<ingress::v1beta1::Networking>(),
+        version::<ingress::v1beta1::Extensions>(),
+        kind::<ingress_class::IngressClasses>(),
+        kind::<network_policy::NetworkPolicies>(),
+        version::<event::events_v1::Events>(),
     ]
 }
 
@@ -101,6 +116,22 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<Arc<dyn Kind>> {
         let names = kind.names();
         names.group == group && names.version == version && names.plural == plural
     })
+}
+
+/// Whether objects that say this version and kind are stored as those of `names` are.
+pub fn is_version_of(api_version: &str, kind: &str, names: &Names) -> bool {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kinds = registry();
+    let storage = |group: &str, version: &str, kind: &str| {
+        let mut kinds = kinds.iter();
+        let found = kinds.find(|known| {
+            let names = known.names();
+            (names.group, names.version, names.kind) == (group, version, kind)
+        });
+        found.map(|found| found.storage())
+    };
+    let asked = storage(group, version, kind);
+    asked.is_some() && asked == storage(names.group, names.version, names.kind)
 }
 
 #[cfg(test)]

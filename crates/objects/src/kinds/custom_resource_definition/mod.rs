@@ -149,10 +149,21 @@ impl Rules for CustomResourceDefinitions {
         }
     }
 
-    fn warnings(_object: &CustomResourceDefinition, written: &Value) -> Vec<String> {
-        Definition::read(written)
-            .map(|definition| validate::warnings(&definition))
-            .unwrap_or_default()
+    fn warnings(
+        _object: &CustomResourceDefinition,
+        written: &Value,
+        old: Option<(&CustomResourceDefinition, &Value)>,
+    ) -> Vec<String> {
+        let of = |written: &Value| {
+            Definition::read(written)
+                .map(|definition| validate::warnings(&definition))
+                .unwrap_or_default()
+        };
+        // Nobody is told twice of what stays as it was.
+        let before = old.map(|(_, written)| of(written)).unwrap_or_default();
+        let mut warnings = of(written);
+        warnings.retain(|warning| !before.contains(warning));
+        warnings
     }
 
     const UNCONDITIONAL_UPDATE: bool = false;

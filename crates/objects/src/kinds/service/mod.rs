@@ -140,7 +140,11 @@ impl Rules for Services {
         validate::status(new, old)
     }
 
-    fn warnings(object: &Service, _written: &Value) -> Vec<String> {
+    fn warnings(
+        object: &Service,
+        _written: &Value,
+        _old: Option<(&Service, &Value)>,
+    ) -> Vec<String> {
         warnings::warnings(object)
     }
 

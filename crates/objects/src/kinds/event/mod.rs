@@ -1,10 +1,16 @@
 //! Event (core/v1): what happened to an object, for people to read.
+//!
+//! It is served as `events.k8s.io/v1` as well, see [`events_v1`].
+
+pub(super) mod events_v1;
+mod validate;
 
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use serde_json::Value;
 
-use crate::field::{FieldError, FieldErrors};
+use crate::field::FieldErrors;
 use crate::kind::{Column, Names};
+use crate::names::NameRule;
 use crate::rules::Rules;
 use crate::table;
 
@@ -24,28 +30,15 @@ impl Rules for CoreEvents {
         namespaced: true,
     };
 
+    const NAME: NameRule = NameRule::PathSegment;
+    const NULLS: &'static [&'static str] = &["/eventTime", "/firstTimestamp", "/lastTimestamp"];
+
+    fn default(object: &mut Event) {
+        object.source.get_or_insert_default();
+    }
+
     fn validate(object: &Event) -> FieldErrors {
-        // An Event lives where its object lives; objects without namespace have theirs in `default`.
-        let about = object
-            .involved_object
-            .namespace
-            .as_deref()
-            .unwrap_or_default();
-        let lives = object.metadata.namespace.as_deref().unwrap_or_default();
-        let fits = if about.is_empty() {
-            matches!(lives, "" | "default")
-        } else {
-            about == lives
-        };
-        if fits {
-            FieldErrors::new()
-        } else {
-            vec![FieldError::invalid(
-                "involvedObject.namespace",
-                about,
-                "does not match event.namespace",
-            )]
-        }
+        validate::event(object, "reportingComponent")
     }
 
     fn columns() -> Vec<Column> {
@@ -177,24 +170,6 @@ mod tests {
     use super::*;
     use crate::kinds;
     use serde_json::json;
-
-    #[test]
-    fn an_event_lives_with_its_object() {
-        let about = |namespace: &str| Event {
-            involved_object: ObjectReference {
-                namespace: Some(namespace.to_owned()),
-                ..ObjectReference::default()
-            },
-            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                namespace: Some("default".to_owned()),
-                ..Default::default()
-            },
-            ..Event::default()
-        };
-        assert_eq!(CoreEvents::validate(&about("default")), vec![]);
-        assert_eq!(CoreEvents::validate(&about("")), vec![]);
-        assert_eq!(CoreEvents::validate(&about("other")).len(), 1);
-    }
 
     #[test]
     fn a_row_says_what_happened_to_what() {
