@@ -1,1 +1,3 @@
+//! Who owns which field after which write.
+
 

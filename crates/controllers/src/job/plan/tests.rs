@@ -1,3 +1,5 @@
+//! What a Job lacks and has too much of, case by case.
+
 use k8s_openapi::api::batch::v1::Job;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Definitions that are taken, completed and refused.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Jobs that are completed, refused and shown.
+
 use serde_json::{Value, json};
 use std::sync::Arc;
 
