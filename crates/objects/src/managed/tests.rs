@@ -1,3 +1,1 @@
 //! Who owns which field after which write.
-
-
