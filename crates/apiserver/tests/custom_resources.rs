@@ -101,6 +101,7 @@ async fn a_definition_becomes_a_kind() {
     assert_eq!(
         found["resources"][0],
         json!({"name": "widgets", "singularName": "widget", "namespaced": true, "kind": "Widget",
+            "storageVersionHash": "gIwvi5rymmg=",
             "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
             "shortNames": ["wd"], "categories": ["toys"]})
     );
@@ -379,8 +380,15 @@ async fn a_definition_takes_its_objects_with_it() {
         .await;
     assert_eq!(code, 200, "{patched}");
     gone(&cluster, "widgets.example.com").await;
-    let (code, _) = cluster.get(WIDGETS).await;
-    assert_eq!(code, 404);
+    // The kind goes with the definition, a moment after it.
+    let served = async {
+        while cluster.get(WIDGETS).await.0 != 404 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), served)
+        .await
+        .expect("the kind is served no more");
     establish(&cluster, &definition()).await;
     let (_, list) = cluster.get(WIDGETS).await;
     assert_eq!(list["items"], json!([]));

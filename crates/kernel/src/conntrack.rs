@@ -312,7 +312,18 @@ mod tests {
             w.nest(TUPLE_REPLY, |w| w.bytes.extend_from_slice(&original));
             w.end(mark);
             assert_eq!(read(&w.bytes), std::slice::from_ref(&flow));
-            assert!(!flow.is_redirected());
+            let answered = Direction {
+                source: flow.original.destination,
+                destination: flow.original.source,
+            };
+            assert!(flow.is_redirected());
+            assert!(
+                !Flow {
+                    reply: answered,
+                    ..flow
+                }
+                .is_redirected()
+            );
         }
     }
 
