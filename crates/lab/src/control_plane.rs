@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::port_range::PortRange;
 use crate::{client, host_routes, readiness};
 
 /// What the control plane needs to know; the supervisor writes it, the process reads it.
@@ -41,6 +42,9 @@ pub struct ControlPlaneConfig {
     /// Pods wait for a scheduler that somebody else brings.
     #[serde(default)]
     pub without_scheduler: bool,
+    /// Where node ports are given from.
+    #[serde(default)]
+    pub node_ports: PortRange,
 }
 
 /// Prefix length of a node's share of the Pod range, as kube-controller-manager's default for IPv4.
@@ -57,7 +61,7 @@ pub async fn run(config: ControlPlaneConfig, shutdown: CancellationToken) -> Res
         store: config.store.clone(),
         pki: Pki::at(&config.pki),
         service_cidrs: vec![config.service_cidr.into()],
-        node_port_range: 30000..=32767,
+        node_port_range: config.node_ports.ports(),
         advertise: config.advertise,
     };
     let (ready, became_ready) = tokio::sync::oneshot::channel();

@@ -15,6 +15,7 @@ mod host_routes;
 pub mod lock;
 mod name_servers;
 pub mod paths;
+mod port_range;
 pub mod progress;
 pub mod ranges;
 pub mod readiness;
@@ -23,3 +24,5 @@ pub mod spec;
 pub mod status;
 pub mod supervisor;
 pub mod up;
+
+pub use port_range::PortRange;

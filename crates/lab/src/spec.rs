@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::port_range::PortRange;
 
 /// More nodes than this do not fit the node range (a /24 with the host at .1 and room for load balancers).
 pub const MAX_NODES: u32 = 100;
@@ -35,6 +36,9 @@ pub struct LabSpec {
     /// Pods wait for a scheduler that somebody else brings.
     #[serde(default)]
     pub without_scheduler: bool,
+    /// Where node ports are given from.
+    #[serde(default)]
+    pub node_ports: PortRange,
 }
 
 /// Port of the API server on the fabric, where nodes and Pods find it.
@@ -146,6 +150,7 @@ mod tests {
             internet: false,
             disabled_admission_plugins: Vec::new(),
             without_scheduler: false,
+            node_ports: PortRange::NODE_PORTS,
         }
     }
 

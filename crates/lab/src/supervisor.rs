@@ -351,6 +351,7 @@ impl Supervisor {
                 dns: spec.dns_address(),
                 disabled_admission_plugins: spec.disabled_admission_plugins.clone(),
                 without_scheduler: spec.without_scheduler,
+                node_ports: spec.node_ports,
             },
             None,
         )
@@ -593,6 +594,7 @@ async fn choose(request: &UpRequest, paths: &Paths) -> Result<LabSpec, Error> {
         internet: request.internet,
         disabled_admission_plugins: request.disabled_admission_plugins.clone(),
         without_scheduler: request.without_scheduler,
+        node_ports: request.node_ports,
     };
     std::fs::create_dir_all(paths.lab()).map_err(Error::file("create", paths.lab()))?;
     write_json(&paths.spec(), &spec)?;

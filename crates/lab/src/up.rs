@@ -12,6 +12,7 @@ use seaway_kernel::process::{CommandExt as _, spawn_init};
 use crate::error::Error;
 use crate::lock;
 use crate::paths::Paths;
+use crate::port_range::PortRange;
 use crate::progress::Progress;
 use crate::spec::{check_name, check_nodes};
 
@@ -38,6 +39,9 @@ pub struct UpRequest {
     pub disabled_admission_plugins: Vec<String>,
     /// Pods wait for a scheduler that somebody else brings.
     pub without_scheduler: bool,
+    /// Where node ports are given from.
+    #[serde(default)]
+    pub node_ports: PortRange,
     /// The lab stays when the process that asked for it ends.
     pub detach: bool,
 }
@@ -56,6 +60,7 @@ impl UpRequest {
             internet: false,
             disabled_admission_plugins: Vec::new(),
             without_scheduler: false,
+            node_ports: PortRange::NODE_PORTS,
             detach: false,
         }
     }

@@ -22,6 +22,7 @@ fn spec(name: &str) -> LabSpec {
         internet: false,
         disabled_admission_plugins: Vec::new(),
         without_scheduler: false,
+        node_ports: Default::default(),
     }
 }
 

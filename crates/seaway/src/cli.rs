@@ -99,6 +99,9 @@ pub(crate) struct UpOptions {
     /// Leave Pods to a scheduler that you bring yourself
     #[arg(long)]
     pub(crate) without_scheduler: bool,
+    /// Ports that Services get on nodes
+    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
+    pub(crate) service_node_port_range: seaway_lab::PortRange,
 }
 
 #[derive(Debug, Args)]

@@ -227,6 +227,11 @@ fn a_service_of_the_documents_is_exposed_described_and_labelled() {
 }
 
 #[test]
+fn addresses_come_from_ranges_that_stay_while_they_are_needed() {
+    follow("addresses.txt");
+}
+
+#[test]
 fn endpoints_of_ones_own_are_told_of() {
     follow("endpoints.txt");
 }

@@ -19,6 +19,7 @@ pub(crate) fn run(options: &UpOptions) -> anyhow::Result<()> {
         internet: options.internet,
         disabled_admission_plugins: options.disable_admission_plugins.clone(),
         without_scheduler: options.without_scheduler,
+        node_ports: options.service_node_port_range,
         detach: options.detach,
     };
     let mut steps = Steps::new();
