@@ -22,6 +22,8 @@ pub(crate) struct Health(Arc<Mutex<State>>);
 struct State {
     /// Since when the kernel is not as it should be; `None`: it is.
     behind_since: Option<Instant>,
+    /// Whether it was ever as it should be.
+    programmed: bool,
     /// Whether new traffic from outside should come to this node.
     eligible: bool,
     /// By port: the Service, and how many of its endpoints are here.
@@ -44,6 +46,7 @@ impl Health {
     pub(crate) fn new(now: Instant) -> Self {
         Self(Arc::new(Mutex::new(State {
             behind_since: Some(now),
+            programmed: false,
             eligible: true,
             services: BTreeMap::new(),
         })))
@@ -56,7 +59,9 @@ impl Health {
 
     /// The kernel is as it should be.
     pub(crate) fn in_step(&self) {
-        self.state().behind_since = None;
+        let mut state = self.state();
+        state.behind_since = None;
+        state.programmed = true;
     }
 
     /// The kernel is not as it should be, at least since now.
@@ -125,7 +130,7 @@ impl Health {
         let (good, body) = match path {
             "/livez" => (works, format!("{{\"healthy\": {works}}}")),
             "/healthz" | "/readyz" => {
-                let good = works && state.eligible && state.behind_since.is_none();
+                let good = works && state.eligible && state.programmed;
                 let eligible = state.eligible;
                 (
                     good,
@@ -212,7 +217,14 @@ mod tests {
         health.set_eligible(false);
         assert_eq!(code(&health, "/healthz", start), 503);
         assert_eq!(code(&health, "/livez", start), 200);
+        health.set_eligible(true);
         health.behind(start);
+        assert_eq!(
+            code(&health, "/healthz", start),
+            200,
+            "a change is under way"
+        );
+        assert_eq!(code(&health, "/healthz", start + PATIENCE), 503);
         assert_eq!(code(&health, "/livez", start + PATIENCE), 503);
         assert_eq!(health.of_proxy("/other", start), None);
     }
